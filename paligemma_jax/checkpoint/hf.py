@@ -1,0 +1,236 @@
+"""Hugging Face folders: safetensors, config.json, model card, tokenizer and preprocessing files.
+
+Read in every spelling of the names that was ever written, single or sharded, whole models or a
+Gemma or SigLIP alone. Written under the names published in 2024, which every release reads.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from paligemma_jax import errors
+from paligemma_jax.checkpoint import atomic, hf_config, lazy, names, shards, source, stream
+from paligemma_jax.models import variants
+
+META = "paligemma_jax"  # key of config.json under which we keep `meta`
+
+
+def is_mine(path: str) -> bool:
+  """Whether `path` is a folder with a config.json beside safetensors."""
+  folder = pathlib.Path(path)
+  return (folder / "config.json").is_file() and (
+    any(folder.glob("*.safetensors")) or (folder / shards.INDEX).exists()
+  )
+
+
+def open(path: str) -> source.Source:
+  """Opens a folder of PaliGemma, or of a Gemma or SigLIP for initialisation.
+
+  Raises:
+    UserError: config.json is damaged or of another model, shards are missing or truncated, tensors
+      are missing, unexpected or mis-shaped.
+  """
+  folder = pathlib.Path(path)
+  try:
+    stored = json.loads((folder / "config.json").read_text())
+    config = hf_config.read(stored, str(folder / "config.json"))
+  except (ValueError, TypeError, AttributeError) as e:
+    raise errors.UserError(f"{folder / 'config.json'} is damaged ({e!r}); copy it again") from e
+  found, spelled = _normalised(shards.read_folder(folder), str(path))
+  head = found.pop(names.HEAD, None)
+  arrays = _assemble(found, spelled, config, str(path))
+  table = found.get(names.TABLE)
+  return source.Source(
+    path,
+    "hf",
+    arrays,
+    config.model,
+    source.find_assets(folder),
+    stored.get(META) or {},
+    lambda: _check_tied(head, table, str(path)),
+  )
+
+
+def _normalised(tensors: dict[str, lazy.Stored], where: str):
+  """Returns (canonical name -> tensor, canonical name -> name in the file)."""
+  found, spelled = {}, {}
+  for name, x in tensors.items():
+    plain = names.canonical(name)
+    if names.IGNORED.fullmatch(plain):
+      continue
+    if plain in found:
+      raise errors.UserError(
+        f"{where}: {name} and {spelled[plain]} are two spellings of one tensor"
+      )
+    found[plain], spelled[plain] = x, name
+  return found, spelled
+
+
+def _wanted(config: hf_config.Read, found) -> dict[str, tuple[int, ...]]:
+  """Our shapes of what the folder should hold."""
+  if config.model:
+    return variants.param_shapes(config.model)
+  if config.img:
+    return variants.image_shapes(config.img, None)
+  return variants.decoder_shapes(config.llm)
+
+
+def _assemble(found, spelled, config: hf_config.Read, where: str) -> dict[str, lazy.Array]:
+  ours = _wanted(config, found)
+  post_norms = bool(config.llm and config.llm.post_norms)
+  slots = list(names.slots(ours, post_norms))
+  wanted = {s.theirs: s.shape for s in slots}
+  if names.TABLE in wanted:
+    wanted[names.TABLE] = (config.rows, config.llm.width)
+  source.compare(
+    where,
+    {spelled[n]: x.shape for n, x in found.items()},
+    {spelled.get(n, names.published(n)): shape for n, shape in wanted.items()},
+    "Do config.json and the weights belong together?",
+  )
+  parts = {}
+  for s in slots:
+    x = found[s.theirs]
+    if x.dtype not in lazy.FLOATS.values():
+      raise errors.UserError(f"{where}: {spelled[s.theirs]} is not of {', '.join(lazy.FLOATS)}")
+    if s.theirs == names.TABLE:
+      whole = lazy.Part(x, slice(0, config.llm.vocab_size))
+    else:
+      whole = names.from_theirs(s, x)
+    parts.setdefault(s.ours, {}).setdefault(s.layer, {})[s.part] = whole
+  return {name: _join(parts[name]) for name in ours}
+
+
+def _join(layers: dict) -> lazy.Array:
+  whole = []
+  for parts in layers.values():
+    whole.append(parts[None] if None in parts else lazy.Stacked([parts[p] for p in sorted(parts)]))
+  return whole[0] if None in layers else lazy.Stacked(whole)
+
+
+def _check_tied(head: lazy.Stored | None, table: lazy.Stored | None, where: str):
+  if head is None:
+    return
+  same = table is not None and head.shape == table.shape
+  rows = max(1, 2**26 // max(1, head.shape[-1] * head.dtype.itemsize))
+  for start in range(0, head.shape[0] if same else 0, rows):
+    same = same and np.array_equal(head[start : start + rows], table[start : start + rows])
+  if not same:
+    raise errors.UserError(
+      f"{where}: lm_head.weight differs from the embedding table; PaliGemma ties the two. Was the "
+      "model trained with an output matrix of its own?"
+    )
+
+
+def save(
+  path: str,
+  read: Callable,
+  config: variants.ModelConfig,
+  assets: dict[str, bytes],
+  meta: dict,
+  plan: stream.Plan,
+):
+  """Writes a folder, slice by slice; see `formats.save`."""
+  sizes = {}
+  shapes = variants.param_shapes(config)
+  for name, shape in shapes.items():
+    sizes[plan.dtypes[name].name] = sizes.get(plan.dtypes[name].name, 0) + int(np.prod(shape))
+  dtype = max(sizes, key=sizes.get)
+  stored = hf_config.write(config, dtype) | ({META: meta} if meta else {})
+  tensors = [
+    shards.Tensor(*_target(slot, config, plan), _pieces(slot, read, shapes, config, plan))
+    for slot in names.slots(shapes, config.llm.post_norms)
+  ]
+  with atomic.new(path, folder=True) as folder:
+    for name, data in assets.items():
+      (folder / name).write_bytes(data)
+    shards.write_folder(folder, tensors)
+    _write_json(folder / "config.json", stored)
+    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
+    _write_json(folder / "generation_config.json", {"_from_model_config": True, **ids})
+    card = _CARD.format(name=config.name, dtype=dtype, **_described(config))
+    (folder / "README.md").write_text(card)
+    plan.before_commit()
+
+
+def _target(slot: names.Slot, config: variants.ModelConfig, plan: stream.Plan):
+  shape = slot.shape
+  if slot.theirs == names.TABLE:
+    shape = (hf_config.padded_rows(config.llm.vocab_size), config.llm.width)
+  return names.published(slot.theirs), plan.dtypes[slot.ours], shape
+
+
+def _pieces(slot: names.Slot, read, shapes, config, plan: stream.Plan) -> Iterator[np.ndarray]:
+  x = read(slot.ours, slot.layer)
+  stream.check_shape(plan, slot.ours, slot.layer, x, shapes[slot.ours])
+  if slot.theirs == names.TABLE:
+    yield from _table(x, hf_config.padded_rows(config.llm.vocab_size), plan)
+  else:
+    x = np.asarray(x if slot.part is None else x[slot.part])
+    yield names.to_theirs(slot, stream.cast(plan, slot.ours, slot.layer, x))
+
+
+def _table(x, rows: int, plan: stream.Plan) -> Iterator[np.ndarray]:
+  """The table and its extra rows: all the mean row, which tells nothing."""
+  name, total = "llm/embedder/input_embedding", 0
+  for piece in lazy.chunks(x):
+    for part in lazy.chunks(piece, 2**22):  # float64 sums without a float64 copy of the piece
+      total = total + part.astype(np.float32).sum(0, dtype=np.float64)
+    yield stream.cast(plan, name, None, piece)
+  mean = (total / x.shape[0]).astype(np.float32).astype(plan.dtypes[name])
+  yield np.broadcast_to(mean, (rows - x.shape[0], x.shape[1]))
+
+
+def _write_json(path: pathlib.Path, d: dict):
+  path.write_text(json.dumps(d, indent=2, sort_keys=True) + "\n")
+
+
+def _described(config: variants.ModelConfig) -> dict:
+  llm = config.llm
+  window = f"{llm.sliding_window} tokens on even layers" if llm.sliding_window else "off"
+  return dict(
+    family="PaliGemma 2" if llm.post_norms else "PaliGemma",
+    res=config.img.res,
+    tokens=config.img.num_tokens,
+    attn=llm.attn_logits_softcap or "off",
+    final=llm.final_logits_softcap or "off",
+    window=window,
+  )
+
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags:
+- paligemma
+- vision-language
+---
+
+# {name}
+
+A {family} model at {res} x {res} pixels ({tokens} image tokens), {dtype}, written by paligemma_jax.
+
+| setting | value |
+| --- | --- |
+| attention soft-cap | {attn} |
+| final soft-cap | {final} |
+| sliding window | {window} |
+
+```python
+from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+
+model = PaliGemmaForConditionalGeneration.from_pretrained("PATH")
+processor = AutoProcessor.from_pretrained("PATH")
+```
+
+```python
+import paligemma_jax as pg
+
+vlm = pg.load("PATH")
+```
+
+Prompts are given without a final newline, e.g. `caption en`, `answer en what colour?`, `detect cat`.
+Weights that derive from Google's PaliGemma checkpoints stay under the Gemma Terms of Use.
+"""

@@ -1,0 +1,208 @@
+"""From an opened checkpoint to arrays on devices, slice by slice, each shard where it belongs."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, Sharding, SingleDeviceSharding
+
+from paligemma_jax import errors, sharding
+from paligemma_jax.checkpoint import lazy, source
+from paligemma_jax.models import variants
+
+POSEMB = "img/pos_embedding"
+TABLE = "llm/embedder/input_embedding"
+_ALIGN = 64  # bytes; the CPU backend takes a NumPy array over without a copy when aligned to this
+
+
+def load_params(
+  src: source.Source,
+  config: variants.ModelConfig,
+  param_dtype: str | Callable[[str], str | None] | None = None,
+  mesh: Mesh | None = None,
+  rules: sharding.Rules = None,
+  names: Iterable[str] | None = None,
+  extend_vocab: bool = False,
+) -> dict:
+  """Reads parameters onto the devices.
+
+  Every process and device reads only what it keeps. Of a source with one tower, only that tower's
+  parameters are returned. The position embedding is resampled when `config.img.res` differs.
+
+  Args:
+    src: from `formats.open`.
+    config: what the parameters must fit.
+    param_dtype: "float32", …, or a function of the flat name; None (or a function's None): as
+      stored, but on the CPU backend, which computes badly on narrower weights, float32.
+    mesh: None for the first device alone.
+    rules: logical axis -> mesh axes, see `sharding`.
+    names: flat names to load, e.g. only the trainable ones; None for all.
+    extend_vocab: add rows of 0.02 * randn (seed 0) when the table is shorter than
+      `config.llm.vocab_size`, as the reference does to a bare Gemma.
+
+  Returns:
+    Nested dict of jax arrays in the names and stacked layout of the published npz.
+
+  Raises:
+    UserError: a tensor is missing, unexpected, mis-shaped or not finite, or the file is damaged.
+  """
+  wanted = variants.param_shapes(config)
+  found = adapt(src, config, extend_vocab)
+  towers = {name.split("/")[0] for name in found}
+  if src.config is None:  # a tower alone; a bare SigLIP has no head
+    wanted = {n: s for n, s in wanted.items() if n.split("/")[0] in towers}
+    wanted = {n: s for n, s in wanted.items() if n in found or not n.startswith("img/head/")}
+  if names is not None:
+    wanted = {n: wanted[n] for n in names}
+    found = {n: found[n] for n in names if n in found}
+  _compare(src, config, found, wanted)
+  if mesh is None:
+    placed = dict.fromkeys(wanted, SingleDeviceSharding(jax.local_devices()[0]))
+  else:
+    placed = sharding.param_shardings(wanted, mesh, rules)
+  params = {}
+  for name in wanted:
+    dtype = choose_dtype(name, src.arrays[name].dtype, param_dtype, placed[name])
+    params[name] = place(src.path, name, found[name], dtype, placed[name])
+  if jax.process_index() == 0:
+    src.verify()
+  return sharding.unflatten(params)
+
+
+def choose_dtype(name: str, stored: np.dtype, param_dtype, placed: Sharding) -> np.dtype:
+  """The dtype in memory of a parameter; see `load_params`."""
+  asked = param_dtype(name) if callable(param_dtype) else param_dtype
+  if asked is not None:
+    asked = np.dtype(asked).name
+    if asked not in lazy.FLOATS:
+      raise errors.UserError(f"param_dtype {asked!r} is not of {', '.join(lazy.FLOATS)}")
+    return lazy.FLOATS[asked]
+  on_cpu = next(iter(placed.device_set)).platform == "cpu"
+  return lazy.FLOATS["float32"] if on_cpu else stored
+
+
+def place(where: str, name: str, x: lazy.Array, dtype: np.dtype, placed: Sharding) -> jax.Array:
+  """Reads every shard of `x` that this process holds and puts it on its device."""
+  read = {}
+
+  def shard(index):
+    box = lazy.normalise(index, x.shape)[0]
+    key = tuple((s.start, s.stop) for s in box)
+    if key not in read:  # replicas are read once
+      read[key] = _read_box(where, name, x, dtype, box)
+    return read[key]
+
+  return jax.make_array_from_callback(x.shape, placed, shard)
+
+
+def _read_box(where: str, name: str, x: lazy.Array, dtype: np.dtype, box) -> np.ndarray:
+  out = _aligned([s.stop - s.start for s in box], dtype)
+  if not box:
+    out[...] = x[()]
+    return out
+  row = math.prod(out.shape[1:]) * x.dtype.itemsize
+  step = max(1, 2**27 // max(1, row))
+  for start in range(0, out.shape[0], step):
+    stop = min(start + step, out.shape[0])
+    first = slice(box[0].start + start, box[0].start + stop)
+    piece = x.read((first, *box[1:]))
+    if not lazy.is_finite(piece):
+      raise source.non_finite(where, name, _bad_layer(name, piece, first.start))
+    out[start:stop] = piece
+  return out
+
+
+def _bad_layer(name: str, piece: np.ndarray, first: int) -> int | None:
+  if not ("/layers/" in name or "/encoderblock/" in name):
+    return None
+  return first + next(i for i, x in enumerate(piece) if not lazy.is_finite(x))
+
+
+def _aligned(shape, dtype: np.dtype) -> np.ndarray:
+  """An uninitialised array whose first byte is aligned for the CPU backend."""
+  size = math.prod(shape) * dtype.itemsize
+  raw = np.empty(size + _ALIGN, np.uint8)
+  start = -raw.ctypes.data % _ALIGN
+  return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def adapt(src: source.Source, config: variants.ModelConfig, extend_vocab: bool) -> dict:
+  """The source's arrays, fitted to another resolution and, when asked, a larger vocabulary."""
+  found = dict(src.arrays)
+  posemb = found.get(POSEMB)
+  tokens = config.img.num_tokens
+  if posemb is not None and len(posemb.shape) == 3 and posemb.shape[1] != tokens:
+    wide = np.asarray(posemb).astype(np.float32)
+    found[POSEMB] = _InMemory(resample_posemb(wide, config.img.grid))
+  table, rows = found.get(TABLE), config.llm.vocab_size
+  if extend_vocab and table is not None and table.shape[0] < rows:
+    found[TABLE] = _Extended(table, rows)
+  return found
+
+
+def resample_posemb(x: np.ndarray, grid: int) -> np.ndarray:
+  """Position embedding [1, n, W] of a square grid -> [1, grid * grid, W].
+
+  Linear with aligned corners: the outermost patches keep their embedding.
+  Source: big_vision models/vit.py, which calls scipy.ndimage.zoom(order=1).
+
+  Raises:
+    ValueError: n is no square.
+  """
+  old = math.isqrt(x.shape[1])
+  if old**2 != x.shape[1]:
+    raise ValueError(f"{x.shape[1]} positions are no square grid")
+  if old == grid:
+    return x
+  table = x.reshape(old, old, -1).astype(np.float64)
+  at = np.arange(grid) * ((old - 1) / max(1, grid - 1))
+  low = np.minimum(at.astype(int), max(0, old - 2))
+  high, weight = np.minimum(low + 1, old - 1), at - low
+  rows = table[low] * (1 - weight)[:, None, None] + table[high] * weight[:, None, None]
+  both = rows[:, low] * (1 - weight)[None, :, None] + rows[:, high] * weight[None, :, None]
+  return both.reshape(1, grid * grid, -1).astype(x.dtype)
+
+
+class _InMemory(lazy.Array):
+  """An array that is there already."""
+
+  def __init__(self, x: np.ndarray):
+    self.x, self.shape, self.dtype = x, x.shape, x.dtype
+
+  def read(self, index):
+    """See `lazy.Array.read`."""
+    return self.x[index]
+
+
+class _Extended(lazy.Array):
+  """A table with random rows after its own."""
+
+  def __init__(self, table: lazy.Array, rows: int):
+    self.table, self.dtype, self.shape = table, table.dtype, (rows, table.shape[1])
+    more = np.random.default_rng(0).normal(size=(rows - table.shape[0], table.shape[1]))
+    self.more = (0.02 * more).astype(np.float32).astype(table.dtype)
+
+  def read(self, index):
+    """See `lazy.Array.read`."""
+    first, columns = index
+    own = self.table.shape[0]
+    parts = []
+    if first.start < own:
+      parts.append(self.table.read((slice(first.start, min(first.stop, own)), columns)))
+    if first.stop > own:
+      parts.append(self.more[max(0, first.start - own) : first.stop - own, columns])
+    return np.concatenate(parts) if parts else self.more[:0, columns]
+
+
+def _compare(src: source.Source, config: variants.ModelConfig, found, wanted):
+  shapes = {name: tuple(x.shape) for name, x in found.items()}
+  advice = "Is it a checkpoint of another variant, or incomplete?"
+  if src.config is not None:
+    sizes = {n: s for n, s in src.shapes.items() if n != POSEMB}
+    asked = {n: s for n, s in variants.param_shapes(config).items() if n != POSEMB}
+    if sizes != asked:
+      advice = f"It holds {src.config.name}, the config asks for {config.name}; choose that variant"
+  elif shapes.get(TABLE, (0,))[0] < wanted.get(TABLE, (0,))[0]:
+    advice = "A bare Gemma: its table can be extended with random rows (extend_vocab)"
+  source.compare(src.path, shapes, wanted, advice)

@@ -1,0 +1,170 @@
+"""Steps of a training run as checkpoints to load from: only the parameters are read.
+
+Read with TensorStore, a slice at a time, without starting JAX. A workdir stands for its newest
+complete step.
+"""
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+from etils import epath
+
+from paligemma_jax import errors
+from paligemma_jax.checkpoint import layouts, lazy, manifest, names, source, stream
+from paligemma_jax.models import variants
+
+_STATE = "state"
+_MODEL = "model"  # key of meta that holds the model's config
+
+
+def is_mine(path: str) -> bool:
+  """Whether `path` is a step, a folder of steps or a workdir."""
+  return _is_step(epath.Path(path)) or _folder_of_steps(path) is not None
+
+
+def _is_step(path: epath.Path) -> bool:
+  return (path / _STATE / "_METADATA").exists()
+
+
+def _folder_of_steps(path: str) -> epath.Path | None:
+  for folder in (epath.Path(path) / "checkpoints", epath.Path(path)):
+    if any(_is_step(folder / str(s)) for s in manifest.steps(folder)):
+      return folder
+  return None
+
+
+def open(path: str) -> source.Source:
+  """Opens a step, or the newest complete step of a folder of steps or a workdir.
+
+  Raises:
+    UserError: there is no complete step, or the parameters are not those of a model.
+  """
+  step = epath.Path(path)
+  if not _is_step(step):
+    folder = _folder_of_steps(path)
+    newest, _ = manifest.newest(folder, thorough=False)
+    if newest is None:
+      raise errors.UserError(f"{folder} has no complete step; train on, or remove it")
+    step = folder / str(newest)
+  elif wrong := manifest.problem(step, thorough=False):
+    if manifest.read(step) is not None:
+      raise errors.UserError(f"{step} cannot be used: {wrong}. Choose another step")
+    manifest.log.warning("%s is not verified: %s", step, wrong)
+  arrays = _open_arrays(step / _STATE)
+  meta = _read_json(step / "meta" / "metadata")
+  model = meta.pop(_MODEL, None)
+  arrays, kind = layouts.normalise(arrays, "", str(step))
+  config = variants.ModelConfig.from_dict(model) if model else layouts.recognise(arrays, str(step))
+  layouts.check(arrays, kind, config, str(step))
+  assets = {n: (step / "assets" / n).read_bytes() for n in source.ASSETS if _is_file(step, n)}
+  return source.Source(str(step), "orbax", arrays, config, assets, meta, lambda: _verify(step))
+
+
+def _is_file(step: epath.Path, name: str) -> bool:
+  return (step / "assets" / name).exists()
+
+
+def _read_json(path: epath.Path) -> dict:
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _verify(step: epath.Path):
+  if manifest.read(step) is None:
+    return  # said when it was opened
+  if wrong := manifest.problem(step, thorough=True):
+    others = [str(s) for s in manifest.steps(step.parent) if str(s) != step.name]
+    raise errors.UserError(
+      f"{step} cannot be used: {wrong}. Other steps: {source.listed(others) if others else 'none'}"
+    )
+
+
+class _Remote(lazy.Array):
+  """An array in TensorStore."""
+
+  def __init__(self, store, where: str):
+    self.store, self.where, self.shape = store, where, tuple(store.shape)
+    self.dtype = np.dtype(store.dtype.numpy_dtype)
+
+  def read(self, index):
+    """See `lazy.Array.read`."""
+    try:
+      return np.asarray(self.store[index].read(order="C").result())
+    except ValueError as e:  # what TensorStore raises for bytes that do not decompress
+      reason = str(e).rsplit(": ", 1)[-1]
+      raise errors.UserError(f"{self.where} is damaged ({reason}). Choose another step") from e
+
+
+def _open_arrays(state: epath.Path) -> dict[str, lazy.Array]:
+  """The arrays below `params` of an Orbax item, by slash-joined name."""
+  import tensorstore as ts
+
+  stored = json.loads((state / "_METADATA").read_text())
+  base = _kvstore(state)
+  stores = {}
+  for entry in stored["tree_metadata"].values():
+    keys = [str(k["key"]) for k in entry["key_metadata"]]
+    if keys[0] != "params":
+      continue
+    name = ".".join(keys) + "/"
+    if stored.get("use_ocdbt"):
+      kvstore = {"driver": "ocdbt", "base": base, "path": name}
+    else:
+      kvstore = {**base, "path": base["path"] + name}
+    driver = "zarr3" if stored.get("use_zarr3") else "zarr"
+    stores["/".join(keys)] = ts.open({"driver": driver, "kvstore": kvstore}, read=True)
+  return {
+    name: _Remote(future.result(), f"{state.parent}: {name}") for name, future in stores.items()
+  }
+
+
+def _kvstore(path: epath.Path) -> dict:
+  """TensorStore's description of a folder."""
+  if str(path).startswith("gs://"):
+    bucket, _, rest = str(path).removeprefix("gs://").partition("/")
+    return {"driver": "gcs", "bucket": bucket, "path": rest + "/"}
+  return {"driver": "file", "path": f"{path.absolute()}/"}
+
+
+def save(
+  path: str,
+  read: Callable,
+  config: variants.ModelConfig,
+  assets: dict[str, bytes],
+  meta: dict,
+  plan: stream.Plan,
+):
+  """Writes a folder with one step that holds parameters alone; see `formats.save`.
+
+  The tensors are collected in mapped files first, since Orbax takes only whole arrays; as JAX arrays
+  of the CPU backend they are the mapped pages themselves, while Orbax would copy NumPy's.
+  """
+  import jax
+
+  from paligemma_jax import sharding
+  from paligemma_jax.checkpoint import atomic, orbax
+
+  with atomic.new(path, folder=True) as folder, tempfile.TemporaryDirectory(dir=folder) as raw:
+    params = {
+      name: _collected(pathlib.Path(raw, str(i)), name, shape, plan, read)
+      for i, (name, shape) in enumerate(variants.param_shapes(config).items())
+    }
+    state = {
+      "params": sharding.unflatten(jax.device_put(params, jax.local_devices(backend="cpu")[0]))
+    }
+    largest = max(x.nbytes for x in params.values())  # a lower bound than this is refused
+    with orbax.Checkpointer(folder, concurrent_gb=largest // 10**9 + 1) as checkpointer:
+      checkpointer.save(int(meta.get("step", 0)), state, meta | {_MODEL: config.to_dict()}, assets)
+    plan.before_commit()
+
+
+def _collected(file: pathlib.Path, name: str, shape, plan: stream.Plan, read) -> np.ndarray:
+  with file.open("wb") as f:
+    for layer in range(shape[0]) if names.is_stacked(name) else (None,):
+      x = read(name, layer)
+      stream.check_shape(plan, name, layer, x, shape)
+      for piece in lazy.chunks(x):
+        f.write(stream.as_bytes(stream.cast(plan, name, layer, piece)))
+  return np.memmap(file, plan.dtypes[name], "r", shape=shape)

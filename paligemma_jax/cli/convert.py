@@ -1,0 +1,63 @@
+"""Between big_vision npz, Hugging Face folders and Orbax checkpoints, either way.
+
+  paligemma convert paligemma-3b-pt-224.npz pt_224/ --tokenizer tokenizer.model
+  paligemma convert runs/mine mine.npz --dtype bfloat16
+
+DST ending in .npz means big_vision; a folder means Hugging Face unless --to says otherwise. One
+slice of a tensor is in memory at a time, and DST appears when it is complete.
+"""
+
+import argparse
+import sys
+
+from paligemma_jax import errors
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds this command's options."""
+  parser.set_defaults(run=run)
+  parser.add_argument("src", metavar="SRC", help="a checkpoint of any format, or a workdir")
+  parser.add_argument("dst", metavar="DST", help="NAME.npz, or a folder that does not exist yet")
+  parser.add_argument("--to", choices=("npz", "hf", "orbax"))
+  parser.add_argument(
+    "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as stored"
+  )
+  parser.add_argument(
+    "--tokenizer", metavar="FILE|DIR", help="default: beside SRC, else $PALIGEMMA_TOKENIZER"
+  )
+
+
+def run(args: argparse.Namespace) -> None:
+  """Converts."""
+  from paligemma_jax.checkpoint import formats
+
+  source = formats.open(args.src)
+  if source.config is None:
+    raise errors.UserError(f"{args.src} holds a part of a model; a whole one is needed here")
+  processor = _processor(source, args.tokenizer)
+  assets = {**source.assets, **processor.to_files()}  # the mask codec goes along
+  formats.convert(source, args.dst, to=args.to, dtype=args.dtype, assets=assets)
+  print(f"{args.dst}: {source.config.name}")
+  if processor.tokenizer is None:
+    places = ", ".join(processor.looked_at)
+    note = f"paligemma: no tokenizer went with it (looked at: {places}); give --tokenizer FILE|DIR"
+    print(note, file=sys.stderr)
+
+
+def _processor(source, tokenizer: str | None):
+  """What reads pictures and prompts for the model; its files go with the weights."""
+  from paligemma_jax.processing import processor
+
+  made = processor.Processor.from_files(
+    source.assets,
+    res=source.config.img.res,
+    num_image_tokens=source.config.img.num_tokens,
+    tokenizer=tokenizer,
+    place=source.path,
+  )
+  if made.tokenizer and made.tokenizer.vocab_size > source.config.llm.vocab_size:
+    raise errors.UserError(
+      f"the tokenizer has {made.tokenizer.vocab_size} tokens, the model's table"
+      f" {source.config.llm.vocab_size} rows; give the one the model was trained with"
+    )
+  return made

@@ -1,0 +1,44 @@
+"""Look at data as the model will see it.
+
+paligemma data show --config transfers/forkme.py --out seen.png
+"""
+
+import argparse
+
+from paligemma_jax import errors
+from paligemma_jax.cli import config, runtime, train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the command and its options."""
+  commands = parser.add_subparsers(metavar="show", required=True)
+  show = commands.add_parser("show", help="a picture of training examples with their tokens")
+  show.set_defaults(run=_show)
+  train.add_config(show)
+  show.add_argument("--out", default="data.png", metavar="FILE.png", help="default data.png")
+  show.add_argument("--count", type=int, default=8, metavar="N", help="examples (default 8)")
+
+
+def _show(args) -> None:
+  """Draws the first examples of the training, in the order it will see them."""
+  runtime.check_picture_path("--out", args.out)
+  if args.count < 1:
+    raise errors.UserError(f"--count is {args.count}; it must be at least 1")
+  given = config.load(args.config, args.overrides)
+  runtime.start()
+  from paligemma_jax.data import show
+  from paligemma_jax.train import settings, setup  # imports JAX
+
+  c = settings.check(given)
+  setup.build(c.build)
+  inputs = setup.open_inputs(c)
+  picture = show.contact_sheet(
+    c.train.data.to_dict(),
+    inputs.processor,
+    text_len=c.input.text_len,
+    seed=c.seed,
+    count=args.count,
+    codec=inputs.codec,
+  )
+  runtime.save_picture(picture, args.out)
+  print(args.out)

@@ -1,0 +1,98 @@
+"""Run a config's evaluations on a checkpoint; print the scores.
+
+  paligemma eval --config transfers/forkme.py --ckpt workdir --workdir workdir/eval
+
+With --workdir also writes DIR/metrics.json and DIR/predictions/NAME.jsonl.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+
+from paligemma_jax import errors
+from paligemma_jax.cli import config, generate, runtime, train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds this command's options."""
+  parser.set_defaults(run=run)
+  train.add_config(parser)
+  generate.add_checkpoint(parser)
+  parser.add_argument("--workdir", metavar="DIR", help="where scores and predictions are written")
+  parser.add_argument("--evals", metavar="REGEX", default="", help="only those whose name matches")
+
+
+def run(args: argparse.Namespace) -> None:
+  """Evaluates."""
+  settings = config.load(args.config, args.overrides)
+  names = _chosen(settings, args.evals)
+  settings.model.init = args.ckpt
+  if args.tokenizer:
+    settings.input.tokenizer = args.tokenizer
+  runtime.start()
+  results = evaluate(settings, names)
+  if args.workdir:
+    _write(pathlib.Path(args.workdir), results)
+  rows = [("evaluation", "score", "value")]
+  for name, (scores, _) in results.items():
+    rows += [(name, score, f"{value:.4g}") for score, value in scores.items()]
+  print(runtime.table(rows, right=(2,)))
+
+
+def _chosen(settings, regex: str) -> list[str]:
+  """Names of the evaluations that match."""
+  try:
+    names = [name for name in settings.evals if re.search(regex, name)]
+  except re.error as e:
+    raise errors.UserError(f'--evals "{regex}" is no regular expression: {e}') from None
+  if not settings.evals:
+    raise errors.UserError("the config has no evaluations (config.evals is empty)")
+  if not names:
+    known = ", ".join(settings.evals)
+    raise errors.UserError(f'--evals "{regex}" matches none of: {known}')
+  return names
+
+
+def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
+  """{name: (scores, rows)} of the named evaluations of the model in `given.model.init`."""
+  import jax
+
+  from paligemma_jax import vlm
+  from paligemma_jax.checkpoint import formats
+  from paligemma_jax.data import pipeline
+  from paligemma_jax.evals import runner
+  from paligemma_jax.models import paligemma
+  from paligemma_jax.train import settings, setup
+
+  c = settings.check(given)
+  setup.build(c.build)
+  inputs = setup.open_inputs(c)
+  if inputs.source.config is None:
+    raise errors.UserError(f"{c.model.init} holds a part of a model; a whole one is needed here")
+  for whole in (False, True):  # perplexity reads the suffix too
+    paths = {
+      f"evals.{name}.data": c.evals[name].data
+      for name in names
+      if (c.evals[name].metric == "perplexity") == whole
+    }
+    pipeline.check(paths, inputs.processor, c.input.text_len, train=whole)
+  for name in names:  # each batch must divide
+    mesh, rules = setup.make_mesh(c.mesh, c.evals[name].batch_size)
+  model = paligemma.PaliGemma(inputs.config, c.model.dtype or vlm.default_dtype(), rules=rules)
+  params = formats.load_params(inputs.source, inputs.config, mesh=mesh, rules=rules)
+  with jax.set_mesh(mesh):
+    return runner.run_config(
+      c, model, params, inputs.processor, inputs.codec, mesh, rules, names=names
+    )
+
+
+def _write(workdir: pathlib.Path, results: dict) -> None:
+  """metrics.json and predictions/NAME.jsonl, each whole or not at all."""
+  from paligemma_jax.evals import predictions
+
+  for name, (_, rows) in results.items():
+    predictions.write(workdir, name, rows)
+  scores = {name: scores for name, (scores, _) in results.items()}
+  workdir.mkdir(parents=True, exist_ok=True)
+  predictions.write_whole(workdir / "metrics.json", json.dumps(scores, indent=2) + "\n")

@@ -1,0 +1,117 @@
+"""`generate --input --output`: batched, in order, continued where it stopped."""
+
+import argparse
+import json
+import os
+import pathlib
+
+import tqdm
+
+from paligemma_jax import errors
+from paligemma_jax.cli import answers, generate
+
+
+def run(args: argparse.Namespace) -> None:
+  """Answers the lines of `args.input` that `args.output` does not hold yet."""
+  from paligemma_jax.data import sources
+
+  source, output = sources.Jsonl(args.input), pathlib.Path(args.output)
+  start = present(output, source)
+  if start == len(source):
+    print(f"{output}: all {start} answers are there; remove it to answer anew")
+    return
+  _check_lines(source, start)
+  model = generate.open_model(args)
+  size = min(args.batch_size, len(source))
+  bar = tqdm.tqdm(total=len(source), initial=start, unit="example", desc="generate", disable=None)
+  with bar:
+    for first in range(start, len(source), size):
+      numbers = range(first, min(first + size, len(source)))
+      lines = _answer(args, model, source, numbers, size)
+      with output.open("ab") as file:  # one write a batch: a kill leaves at most one torn line
+        file.write("".join(lines).encode())
+        os.fsync(file.fileno())
+      bar.update(len(numbers))
+  print(f"{output}: {len(source) - start} answers")
+
+
+def present(output: pathlib.Path, source) -> int:
+  """How many answers the file holds already; a torn last line is cut off.
+
+  Raises:
+    UserError: the lines there are no answers to this input.
+  """
+  if not output.exists():
+    return 0
+  data = output.read_bytes()
+  whole = data.rfind(b"\n") + 1
+  lines = data[:whole].splitlines()
+  for i, line in enumerate(lines):
+    if i == len(source) or not _is_answer(line, source[i]):
+      raise errors.UserError(
+        f"{output}:{i + 1}: not an answer to {source.path}; remove it or choose another --output"
+      )
+  if whole < len(data):
+    with output.open("r+b") as file:
+      file.truncate(whole)
+  return len(lines)
+
+
+def _is_answer(line: bytes, record: dict) -> bool:
+  """Whether the line is one that this command wrote for the record."""
+  try:
+    answer = json.loads(line)
+  except ValueError:
+    return False
+  if not isinstance(answer, dict) or "text" not in answer:
+    return False
+  return all(answer.get(key) == record.get(key) for key in ("image", "prefix"))
+
+
+def _check_lines(source, start: int) -> None:
+  """Every line has what is needed, before the model is loaded."""
+  for i in range(start, len(source)):
+    record = source[i]
+    for key, kind in (("image", "a path or a list of paths"), ("prefix", "a string")):
+      if key not in record:
+        found = ", ".join(record)
+        raise errors.UserError(f'{source.place(i)}: no key "{key}" (found: {found})')
+      values = record[key] if key == "image" else [record[key]]
+      values = values if isinstance(values, list) else [values]
+      if not values or not all(isinstance(v, str) for v in values):
+        raise errors.UserError(f'{source.place(i)}: "{key}" is {record[key]!r}; wanted {kind}')
+
+
+def _answer(args, model, source, numbers, size: int) -> list[str]:
+  """The output lines of one batch, filled up to `size` rows."""
+  from paligemma_jax import vlm
+
+  records = [source[i] for i in numbers]
+  pictures = [_pictures(source, i, record) for i, record in zip(numbers, records)]
+  fill = size - len(records)  # the last batch must not compile a second program
+  batch = model.processor(
+    images=pictures + pictures[-1:] * fill,
+    prompts=[r["prefix"] for r in records] + [records[-1]["prefix"]] * fill,
+    text_len=args.text_len,
+  )
+  batch.valid[len(records) :] = False
+  output = vlm.generate(
+    model,
+    batch,
+    max_new_tokens=args.max_new_tokens,
+    sampler=args.sampler,
+    seed=args.seed,
+    rows=range(numbers[0], numbers[0] + size),  # the same samples in any batch
+  )
+  sizes = [images[-1].shape[:2] for images in pictures]
+  found = answers.answers(output, sizes, model.codec)
+  rows = [{**record, **answers.to_json(a)} for record, a in zip(records, found)]
+  return [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+
+
+def _pictures(source, i: int, record: dict) -> list:
+  """The pictures of a record, as uint8[H, W, 3]."""
+  from paligemma_jax.data import files
+
+  named = record["image"] if isinstance(record["image"], list) else [record["image"]]
+  return [generate.read_image(files.join(source.folder, path), source.place(i)) for path in named]

@@ -1,0 +1,100 @@
+"""What a checkpoint is: variant, resolution, dtype, settings, assets, every parameter and its size.
+
+Reads headers only, so a file of 12 GB takes as long as a small one. CKPT is an npz, a Hugging Face
+folder or Hub id, an Orbax checkpoint, or a workdir (its newest complete checkpoint).
+"""
+
+import argparse
+import collections
+import json
+import math
+
+from paligemma_jax.cli import runtime
+from paligemma_jax.models import variants
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds this command's options."""
+  parser.set_defaults(run=run)
+  parser.add_argument("ckpt", metavar="CKPT")
+
+
+def run(args: argparse.Namespace) -> None:
+  """Prints the tables."""
+  from paligemma_jax.checkpoint import formats
+
+  source = formats.open(args.ckpt)
+  print(runtime.table(_summary(source)))
+  print()
+  print(runtime.table(_parameters(source), right=(2, 3, 4)))
+
+
+def _summary(source) -> list[tuple[str, str]]:
+  """What stands above the table of parameters."""
+  config, count = source.config, _count(source.shapes)
+  rows = [("checkpoint", str(source.path)), ("format", source.format)]
+  if config is not None:
+    rows.append(("variant", config.name))
+    rows.append(("resolution", f"{config.img.res} px, {config.img.num_tokens} image tokens"))
+  else:
+    rows.append(
+      ("variant", "a part: " + ", ".join(sorted({n.split("/")[0] for n in source.shapes})))
+    )
+  rows.append(("dtype", ", ".join(_dtypes(source))))
+  rows.append(("parameters", f"{count:,} ({runtime.size(_bytes(source))})"))
+  if config is not None:
+    rows += [(name, _setting(getattr(config.llm, name))) for name in variants.SETTINGS]
+  if "step" in source.meta:
+    rows.append(("step", str(source.meta["step"])))
+  rows += _preprocessing(source.assets)
+  files = [f"{name} ({runtime.size(len(data))})" for name, data in sorted(source.assets.items())]
+  rows.append(("assets", ", ".join(files) or "none: give --tokenizer where one is needed"))
+  return rows
+
+
+def _dtypes(source) -> list[str]:
+  """Names of the dtypes, the one with most values first."""
+  counts = collections.Counter()
+  for name, shape in source.shapes.items():
+    counts[str(source.dtypes[name])] += math.prod(shape)
+  return [name for name, _ in counts.most_common()]
+
+
+def _setting(value) -> str:
+  return "off" if value in (0, 0.0) else str(value)
+
+
+def _preprocessing(assets: dict[str, bytes]) -> list[tuple[str, str]]:
+  """How pictures and prompts are prepared, as recorded beside the weights."""
+  if "preprocessor_config.json" not in assets:
+    return []
+  recorded = json.loads(assets["preprocessor_config.json"])
+  ours = recorded.get("paligemma_jax", {})
+  resample = {2: "bilinear", 3: "bicubic"}.get(recorded.get("resample"), "not recorded")
+  rows = [("resize", ours.get("resize") or resample)]
+  return rows + ([("text_len", str(ours["text_len"]))] if ours.get("text_len") else [])
+
+
+def _count(shapes) -> int:
+  return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _bytes(source) -> int:
+  return sum(math.prod(s) * source.dtypes[n].itemsize for n, s in source.shapes.items())
+
+
+def _parameters(source) -> list[tuple[str, ...]]:
+  """One row for each tensor in the published order, sums for the two halves."""
+  shapes, dtypes = source.shapes, source.dtypes
+  order = list(variants.param_shapes(source.config)) if source.config else sorted(shapes)
+  order = [n for n in order if n in shapes] + [n for n in shapes if n not in order]
+  rows = [("name", "dtype", "shape", "parameters", "size")]
+  for half in dict.fromkeys(name.split("/")[0] for name in order):
+    count = num_bytes = 0
+    for name in (n for n in order if n.split("/")[0] == half):
+      n = math.prod(shapes[name])
+      text, size = " x ".join(map(str, shapes[name])) or "scalar", n * dtypes[name].itemsize
+      rows.append((name, str(dtypes[name]), text, f"{n:,}", runtime.size(size)))
+      count, num_bytes = count + n, num_bytes + size
+    rows.append((f"{half} (all)", "", "", f"{count:,}", runtime.size(num_bytes)))
+  return rows

@@ -1,0 +1,200 @@
+"""What is computed once per source, in the main process, and kept in the cache by content hash.
+
+Mask codes need the codec's encoder, hence JAX, which worker processes never touch: they get the
+finished codes. Token lengths need only the tokenizer and are kept because a large file takes a
+while.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+
+import numpy as np
+
+from paligemma_jax import cache, errors
+from paligemma_jax.data import examples, files, sources
+from paligemma_jax.processing import masks
+
+_VERSION = 1  # of what the cache holds; raise it when the computation changes
+_CHUNK = 256  # masks encoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskCodes:
+  """The 16 codes of every mask of a source. Picklable: 32 bytes per mask."""
+
+  first: np.ndarray  # int64[N + 1]: the objects of record i have the rows first[i]:first[i + 1]
+  codes: np.ndarray  # int16[M, 16], 0..127
+
+  def __getitem__(self, i: int) -> list[tuple[int, ...]]:
+    """Codes of record i, one tuple per object."""
+    rows = self.codes[self.first[i] : self.first[i + 1]]
+    return [tuple(int(code) for code in row) for row in rows]
+
+
+def mask_codes(source: sources.Jsonl, codec: str | dict[str, np.ndarray]) -> MaskCodes:
+  """Codes of all masks of a source whose task is "segment", from the cache if they are there.
+
+  Every object is cropped to its box, resized to 64 x 64 with soft edges and encoded.
+
+  Args:
+    source: its records have "objects" with "box" and "mask".
+    codec: path of the codec's npz, or its parameters as `vqvae.load` returns them.
+
+  Raises:
+    errors.UserError: an object without mask, an unreadable mask, or an unusable codec.
+  """
+  params = _codec(codec)
+  path = cache.directory("codes", _codes_key(source, params) + ".npz")
+  found = _read(path, ("first", "codes"))
+  if found is None:
+    found = _encode_all(source, params)
+    files.write_whole(path, _npz(found))
+  return MaskCodes(**found)
+
+
+def token_lengths(
+  source: sources.Jsonl, rules: examples.Rules, processor
+) -> tuple[np.ndarray, np.ndarray]:
+  """Tokens that every record needs at most, over all its drafts.
+
+  Args:
+    source: well-formed records; a malformed one counts as 0.
+    rules: how to read them.
+    processor: a `processing.processor.Processor` with a tokenizer.
+
+  Returns:
+    int32[N] of the prompt (BOS, prefix, newline), and int32[N] of prompt, suffix and EOS.
+  """
+  tokenizer = hashlib.blake2b(digest_size=16)
+  for name, data in sorted(processor.tokenizer.to_files().items()):
+    tokenizer.update(name.encode() + data)
+  parts = (source.content_hash(), tokenizer.hexdigest(), dataclasses.astuple(rules), _VERSION)
+  path = cache.directory("lengths", _digest(json.dumps(parts)) + ".npz")
+  found = _read(path, ("prompt", "whole"))
+  if found is None:
+    found = _measure(source, rules, processor.tokenizer)
+    files.write_whole(path, _npz(found))
+  return found["prompt"], found["whole"]
+
+
+def decode_codes(codes: list[tuple[int, ...]], codec: str | dict[str, np.ndarray]) -> np.ndarray:
+  """float32[len(codes), 64, 64], about -1..1 and above 0 inside: the masks that codes stand for."""
+  import jax
+  import jax.numpy as jnp
+
+  from paligemma_jax.models import vqvae
+
+  rows = jnp.asarray(codes, jnp.int32).reshape(-1, 16)
+  return np.asarray(jax.jit(vqvae.decode)(_codec(codec), rows))
+
+
+def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
+  memo = {}  # prompts repeat, and so do short answers
+
+  def count(text):
+    if text not in memo:
+      if len(memo) > 100_000:
+        memo.clear()
+      memo[text] = len(tokenizer.encode(text))
+    return memo[text]
+
+  prompt, whole = np.zeros((2, len(source)), np.int32)
+  for i in range(len(source)):
+    try:
+      options = examples.drafts(source[i], rules)
+      prompts = [1 + count(d.prefix) + len(tokenizer.newline) for d in options]
+      answers = [count(d.suffix) + 1 if d.suffix is not None else 0 for d in options]
+    except (errors.UserError, LookupError, TypeError, ValueError, AttributeError):
+      continue  # `checks` tells what is wrong with it
+    prompt[i] = max(prompts)
+    whole[i] = max(p + a for p, a in zip(prompts, answers))
+  return {"prompt": prompt, "whole": whole}
+
+
+def _codec(codec):
+  if not isinstance(codec, str):
+    return codec
+  from paligemma_jax.models import vqvae  # imports JAX, which reading text does not need
+
+  return vqvae.load(codec)
+
+
+def _codes_key(source, params) -> str:
+  """Digest of the records, the files of their masks and the codec."""
+  digest = hashlib.blake2b(f"{_VERSION} {source.content_hash()}".encode(), digest_size=16)
+  for i in range(len(source)):
+    for item in _objects(source, i):
+      if isinstance(item.get("mask"), str):
+        digest.update(files.read_bytes(files.join(source.folder, item["mask"]), source.place(i)))
+  for name in sorted(params):
+    digest.update(name.encode() + np.ascontiguousarray(params[name]).tobytes())
+  return digest.hexdigest()
+
+
+def _encode_all(source, params) -> dict[str, np.ndarray]:
+  import jax
+
+  from paligemma_jax.models import vqvae
+
+  encode = jax.jit(vqvae.encode)
+  crops, codes, first = [], [], [0]
+
+  def flush():
+    padded = np.zeros((_CHUNK, vqvae.SIDE, vqvae.SIDE), np.float32)  # one shape, compiled once
+    padded[: len(crops)] = crops
+    codes.append(np.asarray(encode(params, padded))[: len(crops)].astype(np.int16))
+    crops.clear()
+
+  for i in range(len(source)):
+    objects = _objects(source, i)
+    for item in objects:
+      crops.append(_crop(item, source, i))
+      if len(crops) == _CHUNK:
+        flush()
+    first.append(first[-1] + len(objects))
+  if crops:
+    flush()
+  rows = np.concatenate(codes) if codes else np.zeros((0, 16), np.int16)
+  return {"first": np.array(first, np.int64), "codes": rows}
+
+
+def _objects(source, i) -> list[dict]:
+  return source[i].get("objects") or []
+
+
+def _crop(item, source, i) -> np.ndarray:
+  place = source.place(i)
+  if item.get("mask") is None:
+    raise errors.UserError(
+      f'{place}: an object has no "mask"; the task "segment" needs one for each'
+    )
+  try:
+    mask = examples.read_mask(item["mask"], source.folder, place)
+    return masks.crop_for_codec(mask, item["box"])
+  except errors.UserError as e:
+    text = str(e)
+    raise errors.UserError(text if text.startswith(place) else f"{place}: {text}") from None
+  except KeyError as e:
+    raise errors.UserError(f'{place}: an object has no key "{e.args[0]}"') from None
+
+
+def _digest(text: str) -> str:
+  return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+  out = io.BytesIO()
+  np.savez(out, **arrays)
+  return out.getvalue()
+
+
+def _read(path, names) -> dict[str, np.ndarray] | None:
+  """The arrays of a cache file; None if it is missing or damaged."""
+  try:
+    with np.load(path) as f:
+      return {name: f[name] for name in names}
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    return None

@@ -1,0 +1,89 @@
+"""predictions/NAME.jsonl of a workdir: what a model answered, one example a line.
+
+A line holds "id", "image" (path as the data gives it), "prefix", "prediction", "suffix" (the
+truth), "scores" of this row alone, and where there are boxes "height", "width", "pred_objects" and
+"objects": lists of {"label", "box": [x0, y0, x1, y1] in pixels, "mask": COCO RLE}. Other keys of
+the data follow.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from paligemma_jax.processing import masks
+
+FOLDER = "predictions"
+_FIRST = ("id", "image", "prefix", "prediction", "suffix", "scores")
+
+
+def write(workdir: str | os.PathLike, name: str, rows: list[dict]) -> pathlib.Path:
+  """Writes WORKDIR/predictions/NAME.jsonl, whole or not at all, and returns its path.
+
+  Args:
+    workdir: made if it does not exist.
+    name: of the evaluation.
+    rows: as `runner.run` returns them, masks as bool[H, W]. Pictures held in memory instead of
+      read from a path are left out.
+  """
+  path = pathlib.Path(workdir) / FOLDER / f"{name}.jsonl"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_whole(path, "".join(_line(row) + "\n" for row in rows))
+  return path
+
+
+def read(path: str | os.PathLike) -> list[dict]:
+  """The rows of one such file, masks as bool[H, W]."""
+  with open(path, encoding="utf-8") as file:
+    rows = [json.loads(line) for line in file if line.strip()]
+  return [
+    {**row, **{k: _opened(row[k]) for k in ("pred_objects", "objects") if row.get(k)}}
+    for row in rows
+  ]
+
+
+def read_all(workdir: str | os.PathLike) -> dict[str, list[dict]]:
+  """The rows of all evaluations of a workdir, by name."""
+  folder = pathlib.Path(workdir) / FOLDER
+  return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+  """Puts the text into the file at once: a reader finds the old content or all of the new."""
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  try:
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _line(row: dict) -> str:
+  keys = [k for k in _FIRST if k in row] + [k for k in row if k not in _FIRST]
+  return json.dumps({k: _plain(row[k]) for k in keys}, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+  """The value in JSON's types; masks as RLE, what has no such form as None."""
+  if isinstance(value, dict):
+    return {str(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  if isinstance(value, np.ndarray) and value.dtype == bool and value.ndim == 2:
+    return masks.encode_rle(value)
+  if isinstance(value, np.ndarray):
+    return value.tolist() if value.ndim < 2 else None
+  if isinstance(value, np.generic):
+    return value.item()
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  return value if isinstance(value, str | int | float | bool | None) else None
+
+
+def _opened(objects: list[dict]) -> list[dict]:
+  return [
+    {**o, "mask": masks.decode_rle(o["mask"])} if isinstance(o.get("mask"), dict) else o
+    for o in objects
+  ]

@@ -1,0 +1,278 @@
+"""Answers the examples of an evaluation and scores the answers.
+
+The only place that joins data, decoding and scores. The training loop and `paligemma eval` call
+`run_config`, notebooks `evaluate`.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from jax.experimental import multihost_utils
+
+from paligemma_jax import errors, metrics, sharding, structs
+from paligemma_jax.data import pipeline
+from paligemma_jax.decode import generate as decoding
+from paligemma_jax.evals import memory, objects, perplexity
+
+Batches = Iterable[tuple[structs.Batch, list[dict]]]
+Scores = dict[str, float]
+# Scores of boxes and masks -> the task whose answers hold them.
+_OBJECT_TASKS = {metrics.METRICS["boxes"]: "detect", metrics.METRICS["masks"]: "segment"}
+
+
+def run(
+  batches: Batches,
+  generate: Callable[[structs.Batch], list[str]],
+  score: Callable[[list[dict]], Scores],
+  gather: Callable[[list[dict]], list[dict]] = lambda rows: rows,
+) -> tuple[Scores, list[dict]]:
+  """Generates for every batch, gathers the rows of all hosts, scores once.
+
+  Args:
+    batches: pairs (Batch, rows); one dict per real example, padding already left out.
+    generate: Batch -> texts of the real examples, in order.
+    score: a function from `metrics/`: rows -> {name: value}.
+    gather: rows of this host -> rows of all hosts, each example once; may add to them.
+
+  Returns:
+    (scores, rows), the same on every host; the rows are what predictions/NAME.jsonl gets, each
+    with the "scores" of its own.
+  """
+  rows = []
+  for batch, examples in batches:
+    texts = generate(batch)
+    rows += [{**row, "prediction": text} for row, text in zip(examples, texts, strict=True)]
+  rows = gather(rows)
+  return score(rows), metrics.with_scores(score, rows)
+
+
+class Evaluator:
+  """A model with all that is needed to answer and score examples.
+
+  Args:
+    model: `models.paligemma.PaliGemma`.
+    params: where they lie, on `mesh` if there is one.
+    processor: makes texts of tokens.
+    codec: parameters of `models.vqvae`, for masks; None: there are none.
+    mesh, rules: how to split batches; None: one device.
+    seed: of random samplers.
+  """
+
+  def __init__(
+    self,
+    model: Any,
+    params: dict,
+    processor: Any,
+    codec: dict | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    rules: sharding.Rules = None,
+    seed: int = 0,
+  ):
+    self.model, self.params, self.processor, self.codec = model, params, processor, codec
+    self.mesh, self.rules, self.seed = mesh, rules, seed
+
+  def answer(
+    self,
+    batches: Batches,
+    score: Callable,
+    max_new_tokens: int,
+    sampler: str,
+    has_objects: bool = False,
+  ) -> tuple[Scores, list[dict]]:
+    """Generates and scores.
+
+    Beside "mask_iou" stands "mask_iou_ceiling": what the true masks reach after the codec, which a
+    perfect answer cannot beat.
+
+    Args:
+      batches: pairs (this process's Batch, rows), every batch of one shape.
+      score: a function from `metrics/`.
+      max_new_tokens: longest answer.
+      sampler: as `decode.samplers.parse` reads it.
+      has_objects: whether to read answers for boxes and masks; rows get "pred_objects".
+    """
+    read = self._read if has_objects else lambda rows: rows
+    generate = self.generator(max_new_tokens, sampler)
+    scores, rows = run(batches, generate, score, lambda rows: read(_gathered(rows)))
+    if "mask_iou" in scores and self.codec is not None:
+      truths = read([{**row, "prediction": _first(row["suffix"])} for row in rows])
+      scores = {**scores, "mask_iou_ceiling": score(truths)["mask_iou"]}
+    return scores, rows
+
+  def measure(self, batches: Batches) -> tuple[Scores, list[dict]]:
+    """Scores of the true suffixes, in nats; batches have the training layout."""
+    rows = _gathered(list(perplexity.measure(batches, self._nll)))
+    score = metrics.METRICS["perplexity"]
+    return score(rows), metrics.with_scores(score, rows)
+
+  def generator(self, max_new_tokens: int, sampler: str) -> Callable[[structs.Batch], list[str]]:
+    """Returns the `generate` of `run`: this process's Batch -> texts of its valid examples."""
+    params = decoding.decode_params(self.params)  # once, not for every batch
+    done = 0  # rows of all processes before this batch: samples do not depend on the batch size
+
+    def generate(batch):
+      nonlocal done
+      numbers = np.arange(done, done + len(batch.valid) * jax.process_count())
+      done += len(numbers)
+      with self._on_mesh():
+        tokens, _ = decoding.generate(
+          self.model,
+          params,
+          self._put(batch),
+          max_new_tokens=max_new_tokens,
+          sampler=sampler,
+          seed=self.seed,
+          rows=numbers,
+        )
+      return self.processor.decode(_local(tokens, len(batch.valid))[np.asarray(batch.valid)])
+
+    return generate
+
+  def _nll(self, batch):
+    with self._on_mesh():
+      total, mean = perplexity.nll_terms(self.model, self.params, self._put(batch))
+    return _local(total, len(batch.valid)), _local(mean, len(batch.valid))
+
+  def _read(self, rows: list[dict]) -> list[dict]:
+    """The rows with the "pred_objects" of their predictions; one without truths has none."""
+    found = []
+    for row in rows:
+      guesses = objects.parse(row["prediction"], row["height"], row["width"])
+      found.append({**row, "objects": row.get("objects") or [], "pred_objects": guesses})
+    return objects.with_masks(found, "pred_objects", self.codec)
+
+  def _on_mesh(self):
+    return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+  def _put(self, batch: structs.Batch) -> structs.Batch:
+    return batch if self.mesh is None else sharding.put_batch(batch, self.mesh, self.rules)
+
+
+def run_config(
+  config: Mapping[str, Any],
+  model: Any,
+  params: dict,
+  processor: Any,
+  codec: dict | None,
+  mesh: jax.sharding.Mesh | None,
+  rules: sharding.Rules,
+  names: Iterable[str] | None = None,
+  progress: bool = True,
+) -> dict[str, tuple[Scores, list[dict]]]:
+  """Runs the evaluations of a config; {name: (scores, rows)} as `run` returns them.
+
+  Args:
+    config: the whole config of a run; read are "evals", "seed" and "input.text_len".
+    model, params, processor, codec, mesh, rules: as `Evaluator`.
+    names: which evaluations, in this order; None: all.
+    progress: whether to show a bar on a terminal.
+
+  Raises:
+    errors.UserError: an unknown name or metric, unreadable data, masks without a codec.
+  """
+  evals = config["evals"]
+  chosen = list(evals) if names is None else list(names)
+  for name in chosen:
+    if name not in evals:
+      raise errors.UserError(f"evals.{name} is unknown{errors.did_you_mean(name, evals)}")
+  scores = {name: metrics.resolve(evals[name]["metric"], f"evals.{name}.metric") for name in chosen}
+  for name in chosen:
+    _check_codec(scores[name], codec, f"evals.{name}: ", "set --config.input.codec=FILE")
+  evaluator = Evaluator(model, params, processor, codec, mesh, rules, config["seed"])
+  results = {}
+  for name in chosen:
+    one, is_likelihood = evals[name], scores[name] is metrics.METRICS["perplexity"]
+    batches = pipeline.eval_batches(
+      one["data"],
+      processor,
+      batch_size=one["batch_size"],
+      text_len=config["input"]["text_len"],
+      limit=one["limit"] or None,
+      with_suffix=is_likelihood,
+      codec=codec,
+      num_processes=jax.process_count(),
+      process_index=jax.process_index(),
+    )
+    with contextlib.closing(batches):
+      shown = tqdm.tqdm(
+        batches, name, unit="batch", leave=False, disable=None if progress else True
+      )
+      if is_likelihood:
+        results[name] = evaluator.measure(shown)
+      else:
+        has_objects = one["data"]["task"] != "text" or scores[name] in _OBJECT_TASKS
+        results[name] = evaluator.answer(
+          shown, scores[name], one["max_new_tokens"], one["sampler"], has_objects
+        )
+  return results
+
+
+def evaluate(
+  vlm: Any,
+  rows: list[dict] | str | os.PathLike,
+  metric: str | Callable[[list[dict]], Scores] = "exact_match",
+  *,
+  max_new_tokens: int = 64,
+  batch_size: int = 8,
+  sampler: str = "greedy",
+  codec: dict | None = None,
+) -> Scores:
+  """Scores of a model's answers to examples held in memory or in a JSONL file.
+
+      pg.evaluate(vlm, [{"image": "cat.jpg", "prefix": "answer en what?", "suffix": "cat"}])
+
+  Args:
+    vlm: as `paligemma_jax.load` gives it.
+    rows: dicts with "image" (path, Pillow picture or uint8[H, W, 3]; a list for several),
+      "prefix", "suffix", and for boxes and masks "objects"; or the path of a JSONL file, whose
+      objects become detect or segment prompts if the metric is "boxes" or "masks".
+    metric: a name in `metrics.METRICS`, or rows -> {name: value}.
+    max_new_tokens: longest answer.
+    batch_size: examples at a time.
+    sampler: as `paligemma generate --sampler`.
+    codec: parameters of `models.vqvae`, for masks.
+
+  Raises:
+    errors.UserError: an unknown metric, a picture or line that cannot be read, no rows.
+  """
+  score = metrics.resolve(metric)
+  _check_codec(score, codec, "", "give codec=vqvae.load(FILE)")
+  is_likelihood = score is metrics.METRICS["perplexity"]
+  task = {metrics.METRICS["boxes"]: "detect", metrics.METRICS["masks"]: "segment"}.get(
+    score, "text"
+  )
+  pairs = memory.examples(rows, task, codec)
+  batches = memory.batches(pairs, vlm.processor, batch_size, with_suffix=is_likelihood)
+  evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec)
+  if is_likelihood:
+    return evaluator.measure(batches)[0]
+  return evaluator.answer(batches, score, max_new_tokens, sampler, score in _OBJECT_TASKS)[0]
+
+
+def _check_codec(score: Callable, codec: dict | None, where: str, what_to_do: str) -> None:
+  if score is metrics.METRICS["masks"] and codec is None:
+    raise errors.UserError(f"{where}masks are scored, but there is no mask codec; {what_to_do}")
+
+
+def _gathered(rows: list[dict]) -> list[dict]:
+  rows = sharding.gather_rows(rows)
+  if not rows:
+    raise errors.UserError("nothing to evaluate: no examples")
+  return rows
+
+
+def _local(x: jax.Array, size: int) -> np.ndarray:
+  """This process's `size` rows of a global array."""
+  if jax.process_count() == 1:
+    return np.asarray(x)
+  x = multihost_utils.process_allgather(x, tiled=True)
+  return x[jax.process_index() * size :][:size]
+
+
+def _first(suffix: str | list[str] | None) -> str:
+  return suffix if isinstance(suffix, str) else (suffix or [""])[0]

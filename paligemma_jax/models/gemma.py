@@ -1,0 +1,358 @@
+"""The Gemma decoder. Gemma report, arXiv:2403.08295, section 2; Gemma 2, arXiv:2408.00118, section 2.
+
+Letters: B batch, T query position, S key position (columns of the cache), D width, F hidden,
+N query heads, K kv heads, H head width, V vocabulary. Parameter names are those of the released
+npz files (big_vision models/ppp/gemma.py).
+"""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from paligemma_jax import sharding
+from paligemma_jax.models import attention, siglip, variants
+
+
+class Cache(NamedTuple):
+  """Keys and values of the tokens so far. A plain value: pass it in, get the next one back.
+
+  Prompts stay where they were (left-aligned); columns of padding are never seen because their
+  position is -1. A new token of every row goes into the same column, so rows of different
+  lengths decode together.
+  """
+
+  keys: tuple[jax.Array, ...]  # per layer [B, S, K, H], RoPE applied
+  values: tuple[jax.Array, ...]  # per layer [B, S, K, H]
+  position: jax.Array  # int32[B, S]; -1: no token in this column
+  length: jax.Array  # int32[B]: tokens so far, hence the position of the next
+  column: jax.Array  # int32[]: the next free column
+
+
+def take_rows(cache: Cache, rows: Int[Array, " R"]) -> Cache:
+  """The cache of the given rows, in that order; rows may repeat (beams, best of n)."""
+  take = lambda x: jnp.take(x, rows, axis=0)
+  return Cache(
+    jax.tree.map(take, cache.keys),
+    jax.tree.map(take, cache.values),
+    take(cache.position),
+    take(cache.length),
+    cache.column,
+  )
+
+
+def rope(x: Float[Array, "B T N H"], position: Int[Array, "B T"]) -> Float[Array, "B T N H"]:
+  """Rotary position embedding, base 10000, on the two halves of H; float32 inside.
+
+  Source: arXiv:2104.09864; big_vision models/ppp/gemma.py (halves, not interleaved).
+  """
+  H = x.shape[-1]
+  timescale = 10_000 ** (2 * jnp.arange(H // 2, dtype=jnp.float32) / H)
+  angle = position[..., None, None].astype(jnp.float32) / timescale[None, None, None, :]
+  sin, cos = jnp.sin(angle), jnp.cos(angle)
+  x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) * (1 + scale), epsilon 1e-6, float32 whatever the storage."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
+    scale = self.param("scale", nn.initializers.zeros, (x.shape[-1],))
+    x = x.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+    return x * jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
+
+
+def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array, "*n B T H"]:
+  """The product of `x` with each of several matrices [D, H], reading them where they are.
+
+  An einsum makes one wide product of them, for which the compiler (CPU, GPU) first transposes a
+  copy of the weights: as large as the weights, and slower than the product when T is small. The
+  gradient of this form is larger, so training keeps the einsum.
+  """
+  stack = w.reshape(-1, *w.shape[-2:])
+  many = jnp.broadcast_to(x[None], (len(stack), *x.shape))
+  return jnp.einsum("nBTD,nDH->nBTH", many, stack).reshape(*w.shape[:-2], *x.shape[:2], -1)
+
+
+class Einsum(nn.Module):
+  """An einsum with one weight, named `w`, in the compute dtype."""
+
+  shape: tuple[int, ...]
+  fan_in: tuple[int, ...]  # axes that are summed over
+  dtype: str
+  decoding: bool = False
+
+  @nn.compact
+  def __call__(self, equation: str, x: jax.Array) -> jax.Array:
+    batch = tuple(i for i in range(len(self.shape) - 1) if i not in self.fan_in)
+    init = nn.initializers.lecun_normal(in_axis=self.fan_in, out_axis=-1, batch_axis=batch)
+    w = jnp.asarray(self.param("w", init, self.shape), self.dtype)
+    x = x.astype(self.dtype)
+    if not self.decoding:
+      return jnp.einsum(equation, x, w)
+    if self.fan_in == (0, 1):  # N, H -> D
+      return x.reshape(*x.shape[:2], -1) @ w.reshape(-1, w.shape[-1])
+    heads = in_place(x, w)  # [(g,) N, B, T, H] -> [(g,) B, T, N, H]
+    return jnp.moveaxis(heads, -4, -2)
+
+
+class Attention(nn.Module):
+  """Grouped-query attention with RoPE and, in Gemma 2, a soft-cap on the logits."""
+
+  config: variants.DecoderConfig
+  dtype: str
+  decoding: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    position: Int[Array, "B T"],
+    mask: Bool[Array, "B T S"],
+    kv: tuple[jax.Array, jax.Array] | None = None,
+    column: jax.Array | int = 0,
+  ) -> tuple[Float[Array, "B T D"], tuple[jax.Array, jax.Array]]:
+    c, D = self.config, x.shape[-1]
+    N, K, H = c.num_heads, c.num_kv_heads, c.head_dim
+    einsum = functools.partial(Einsum, dtype=self.dtype, decoding=self.decoding)
+    q = einsum((N, D, H), (1,), name="q_einsum")("BTD,NDH->BTNH", x)
+    k, v = einsum((2, K, D, H), (2,), name="kv_einsum")("BTD,gKDH->gBTKH", x)
+    q = rope(q, position) * jnp.asarray(c.query_scale, q.dtype)
+    k = rope(k, position)
+    if kv is not None:
+      k, v = (
+        jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (0, column, 0, 0))
+        for old, new in zip(kv, (k, v), strict=True)
+      )
+    kv = (k, v)
+    x = attention.attend(q, k.astype(q.dtype), v.astype(q.dtype), mask, c.attn_logits_softcap)
+    out = einsum((N, H, D), (0, 1), name="attn_vec_einsum")
+    return out("BTNH,NHD->BTD", x), kv
+
+
+class Mlp(nn.Module):
+  """Gated feed-forward layer: down(gelu(gate(x)) * up(x))."""
+
+  mlp_dim: int
+  dtype: str
+  rules: sharding.Rules
+  decoding: bool = False
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    D = x.shape[-1]
+    init = nn.initializers.lecun_normal
+    gate_up = self.param("gating_einsum", init(batch_axis=(0,)), (2, D, self.mlp_dim))
+    down = self.param("linear", init(), (self.mlp_dim, D))
+    # One float32 operand would make the products float32.
+    x, gate_up, down = (jnp.asarray(a, self.dtype) for a in (x, gate_up, down))
+    product = in_place if self.decoding else functools.partial(jnp.einsum, "BTD,gDF->gBTF")
+    gate, up = product(x, gate_up)
+    h = jax.nn.gelu(gate, approximate=True) * up
+    h = sharding.constrain(h, ("batch", "length", "mlp"), self.rules)
+    return jnp.einsum("BTF,FD->BTD", h, down)
+
+
+class Block(nn.Module):
+  """One decoder layer; the residual stream stays float32.
+
+  Dropout comes after attention's post-norm but before the MLP's, as in the reference. `decoding`
+  chooses the form of the products (`in_place`), not what they compute.
+  """
+
+  config: variants.DecoderConfig
+  dtype: str
+  dropout: float = 0.0
+  rules: sharding.Rules = None
+  decoding: bool = False
+
+  @nn.compact
+  def __call__(self, x, sliding, position, mask, windowed, kv, column, train: bool):
+    """One layer.
+
+    Args:
+      x: float32[B, T, D].
+      sliding: bool[], whether this layer has the window.
+      position: int32[B, T].
+      mask: bool[B, T, S].
+      windowed: bool[B, T, S] with the window applied, or None where the model has none.
+      kv: keys and values [B, S, K, H] to write into and to attend to, or None: only those of `x`.
+      column: int32[], where in `kv` those of `x` go.
+      train: whether dropout is on.
+
+    Returns:
+      (float32[B, T, D], (keys, values) that were attended to).
+    """
+    c = self.config
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    x = sharding.constrain(x, ("batch", "length", None), self.rules)
+    if windowed is not None:
+      mask = jnp.where(sliding, windowed, mask)
+    h = RMSNorm(name="pre_attention_norm")(x)
+    h, kv = Attention(c, self.dtype, self.decoding, name="attn")(h, position, mask, kv, column)
+    if c.post_norms:
+      h = RMSNorm(name="post_attention_norm")(h)
+    x = x + drop(h)
+    h = RMSNorm(name="pre_ffw_norm")(x)
+    h = drop(Mlp(c.mlp_dim, self.dtype, self.rules, self.decoding, name="mlp")(h))
+    if c.post_norms:
+      h = RMSNorm(name="post_ffw_norm")(h)
+    return x + h, kv
+
+
+class ScannedBlock(Block):
+  """`Block` as training scans it: no cache goes in, none comes out."""
+
+  @nn.compact
+  def __call__(self, x, sliding, position, mask, windowed, train: bool):
+    x, _ = super().__call__(x, sliding, position, mask, windowed, None, 0, train)
+    return x, None
+
+
+class Embedder(nn.Module):
+  """The table of token embeddings, used at both ends."""
+
+  vocab_size: int
+  width: int
+
+  def setup(self):
+    init = nn.initializers.normal(self.width**-0.5)
+    self.table = self.param("input_embedding", init, (self.vocab_size, self.width))
+
+  def encode(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    """Token embeddings times sqrt(D), float32."""
+    return jnp.take(self.table, tokens, axis=0).astype(jnp.float32) * self.width**0.5
+
+  def decode(self, x: Float[Array, "*b D"], dtype: str) -> Float[Array, "*b V"]:
+    """Logits, product in `dtype`, result float32, without soft-cap."""
+    table, x = jnp.asarray(self.table, dtype), x.astype(dtype)
+    if x.ndim != 2:
+      return jnp.einsum("...D,VD->...V", x, table, preferred_element_type=jnp.float32)
+    # One position per row, as in decoding: a few rows times the table take half as long this way
+    # round on CPU. Without the barrier the compiler turns it back.
+    logits = jnp.einsum("VD,BD->VB", table, x, preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(logits).T
+
+
+class Decoder(nn.Module):
+  """Embedding, decoder layers, final norm, logits.
+
+  Attributes:
+    config: dimensions and settings.
+    dtype: of the products; norms, residual stream, softmax and logits are float32.
+    remat: policy name, "none" off.
+    dropout: rate, after attention and after the MLP.
+    rules: logical axis -> mesh axis; None: unconstrained.
+  """
+
+  config: variants.DecoderConfig
+  dtype: str = "float32"
+  remat: str = "nothing_saveable"
+  dropout: float = 0.0
+  rules: sharding.Rules = None
+
+  def setup(self):
+    c = self.config
+    self.embedder = Embedder(c.vocab_size, c.width)
+    stack = siglip.scan_layers(
+      ScannedBlock,
+      self.remat,
+      c.depth,
+      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+    )
+    self.layers = stack(c, self.dtype, self.dropout, self.rules)
+    self.final_norm = RMSNorm()
+
+  def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    """Token embeddings times sqrt(D), float32."""
+    return self.embedder.encode(tokens)
+
+  def logits(self, x: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
+    """Logits of normed hidden states, float32, with the final soft-cap if the model has one."""
+    return softcap(self.embedder.decode(x, self.dtype), self.config.final_logits_softcap)
+
+  def __call__(
+    self,
+    x: Float[Array, "B S D"],
+    mask_input: Bool[Array, "B S"],
+    mask_ar: Int[Array, "B S"],
+    train: bool = False,
+  ) -> Float[Array, "B S D"]:
+    """Embedded sequence -> hidden states after the final norm."""
+    position, mask, windowed = self._masks(mask_input, mask_ar)
+    x, _ = self.layers(x, self._sliding(), position, mask, windowed, train)
+    return self.final_norm(x)
+
+  def prefill(
+    self,
+    x: Float[Array, "B P D"],
+    mask_input: Bool[Array, "B P"],
+    mask_ar: Int[Array, "B P"],
+    cache_size: int,
+    cache_dtype: str | None = None,
+  ) -> tuple[Float[Array, "B P D"], Cache]:
+    """As `__call__`, and keeps keys and values in a cache with `cache_size` further columns."""
+    position, mask, windowed = self._masks(mask_input, mask_ar)
+    keys, values = [], []
+    for i, layer in enumerate(self._layer_params()):
+      sliding = jnp.array(i % 2 == 0)
+      x, kv = self._block(layer, x, sliding, position, mask, windowed, None, 0)
+      for store, new in zip((keys, values), kv, strict=True):
+        new = new.astype(cache_dtype or self.dtype)
+        store.append(jnp.pad(new, ((0, 0), (0, cache_size), (0, 0), (0, 0))))
+    stored = jnp.where(mask_input, position, -1)
+    stored = jnp.pad(stored, ((0, 0), (0, cache_size)), constant_values=-1)
+    length = jnp.sum(mask_input, axis=1, dtype=jnp.int32)
+    column = jnp.array(x.shape[1], dtype=jnp.int32)
+    return self.final_norm(x), Cache(tuple(keys), tuple(values), stored, length, column)
+
+  def extend(self, x: Float[Array, "B 1 D"], cache: Cache) -> tuple[Float[Array, "B 1 D"], Cache]:
+    """One more token per row: it sees every token of the cache and itself."""
+    position = cache.length[:, None]
+    stored = jax.lax.dynamic_update_slice(cache.position, position, (0, cache.column))
+    mask = (stored >= 0)[:, None, :]
+    windowed = None
+    if self.config.sliding_window:
+      windowed = mask & (position[:, :, None] - stored[:, None, :] < self.config.sliding_window)
+    kvs = []
+    for i, layer in enumerate(self._layer_params()):
+      kv = (cache.keys[i], cache.values[i])
+      sliding = jnp.array(i % 2 == 0)
+      x, kv = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column)
+      kvs.append(kv)
+    keys, values = (tuple(kv[j] for kv in kvs) for j in (0, 1))
+    cache = Cache(keys, values, stored, cache.length + 1, cache.column + 1)
+    return self.final_norm(x), cache
+
+  def _masks(self, mask_input, mask_ar):
+    position = attention.positions(mask_input)
+    mask = attention.block_mask(mask_input, mask_ar)
+    window = self.config.sliding_window
+    windowed = attention.window_mask(mask, mask_ar, position, window) if window else None
+    return position, mask, windowed
+
+  def _sliding(self) -> Bool[Array, " L"]:
+    return jnp.arange(self.config.depth) % 2 == 0  # Gemma 2: layers 0, 2, 4, … have the window
+
+  def _block(self, layer, x, *args):
+    block = Block(self.config, self.dtype, 0.0, self.rules, decoding=True, parent=None)
+    return block.apply({"params": layer}, x, *args, False)
+
+  def _layer_params(self) -> list[dict]:
+    """The parameters layer by layer, from the stacked or the per-layer layout."""
+    layers = self.variables["params"]["layers"]
+    depth = self.config.depth
+    if "0" in layers:
+      return [layers[str(i)] for i in range(depth)]
+    return [jax.tree.map(lambda p, i=i: p[i], layers) for i in range(depth)]
+
+
+def softcap(logits: Float[Array, "*b V"], cap: float) -> Float[Array, "*b V"]:
+  """cap * tanh(logits / cap); 0.0 is off."""
+  return cap * jnp.tanh(logits / cap) if cap else logits

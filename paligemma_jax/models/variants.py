@@ -1,0 +1,264 @@
+"""The dimensions of every variant, the shape of every parameter, and how to recognise one from the other.
+
+Plain dataclasses and tuples; imports neither JAX nor Flax, so that a checkpoint can be inspected
+in well under a second. PaliGemma arXiv:2407.07726, PaliGemma 2 arXiv:2412.03555, Gemma
+arXiv:2403.08295 table 1, Gemma 2 arXiv:2408.00118 table 1, SigLIP So400m/14 arXiv:2305.13035.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+VOCAB_SIZE = 257_152  # 256000 pieces of Gemma, 1024 <loc….>, 128 <seg…>
+QUERY_NORMS = ("rsqrt_head_dim", "rsqrt_emb_per_head")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig:
+  """A SigLIP image tower without pooling."""
+
+  width: int  # W
+  depth: int
+  mlp_dim: int
+  num_heads: int
+  patch_size: int  # pixels; stride is the same
+  res: int  # pixels a side; what the position embedding was made for
+
+  @property
+  def grid(self) -> int:
+    """Patches a side; pixels that do not fill a patch are dropped."""
+    return self.res // self.patch_size
+
+  @property
+  def num_tokens(self) -> int:
+    """Image tokens per image."""
+    return self.grid**2
+
+  @property
+  def head_dim(self) -> int:
+    """h, width of one attention head."""
+    return self.width // self.num_heads
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """A Gemma 1 or Gemma 2 decoder. 0.0 and 0 turn a soft-cap and the window off."""
+
+  width: int  # D
+  depth: int
+  mlp_dim: int  # F
+  num_heads: int  # N
+  num_kv_heads: int  # K
+  head_dim: int  # H
+  vocab_size: int = VOCAB_SIZE  # rows of the table, without the extra rows of the Hub files
+  post_norms: bool = False  # Gemma 2: a norm after attention and after the MLP
+  attn_logits_softcap: float = 0.0
+  final_logits_softcap: float = 0.0  # on every path alike
+  sliding_window: int = 0  # tokens; on layers 0, 2, 4, …
+  query_pre_attn_norm: str = "rsqrt_head_dim"  # or "rsqrt_emb_per_head", (D/N)^-0.5
+
+  def __post_init__(self):
+    if self.query_pre_attn_norm not in QUERY_NORMS:
+      raise ValueError(f"query_pre_attn_norm {self.query_pre_attn_norm!r} is not of {QUERY_NORMS}")
+
+  @property
+  def query_scale(self) -> float:
+    """What queries are multiplied with before the dot product."""
+    dim = (
+      self.head_dim
+      if self.query_pre_attn_norm == "rsqrt_head_dim"
+      else self.width // self.num_heads
+    )
+    return dim**-0.5
+
+
+# What shapes cannot tell of a decoder; `pg.load(config=…)` may override these.
+SETTINGS = ("attn_logits_softcap", "final_logits_softcap", "sliding_window", "query_pre_attn_norm")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """A vision-language model: image tower, linear head of shape [W, D], decoder."""
+
+  img: ImageConfig
+  llm: DecoderConfig
+
+  @property
+  def family(self) -> str:
+    """ "paligemma" or "paligemma2"."""
+    return "paligemma2" if self.llm.post_norms else "paligemma"
+
+  @property
+  def name(self) -> str:
+    """A published name such as "paligemma2-10b-448", else "FAMILY-custom-RES"."""
+    for size, (img, llm) in PRESETS.items():
+      if _sizes(img) == _sizes(self.img) and _dims(llm) == _dims(self.llm):
+        return f"{size}-{self.img.res}"
+    return f"{self.family}-custom-{self.img.res}"
+
+  def replace(self, *, res: int | None = None, **settings: Any) -> "ModelConfig":
+    """Returns a copy with another resolution (pixels) or other decoder fields, e.g. soft-caps."""
+    img = self.img if res is None else dataclasses.replace(self.img, res=res)
+    return ModelConfig(img, dataclasses.replace(self.llm, **settings))
+
+  def to_dict(self) -> dict:
+    """Plain dicts for JSON; `from_dict` is the inverse."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, d: dict) -> "ModelConfig":
+    """Inverse of `to_dict`."""
+    return cls(ImageConfig(**d["img"]), DecoderConfig(**d["llm"]))
+
+
+SO400M = ImageConfig(width=1152, depth=27, mlp_dim=4304, num_heads=16, patch_size=14, res=224)
+GEMMA_2B = DecoderConfig(2048, 18, 16_384, 8, 1, 256)
+# The reference fine-tunes Gemma 2 with the attention cap on, the final cap off and no window.
+_GEMMA2 = dict(post_norms=True, attn_logits_softcap=50.0)
+GEMMA2_2B = DecoderConfig(2304, 26, 9_216, 8, 4, 256, **_GEMMA2)
+GEMMA2_9B = DecoderConfig(3584, 42, 14_336, 16, 8, 256, **_GEMMA2)
+GEMMA2_27B = DecoderConfig(
+  4608, 46, 36_864, 32, 16, 128, query_pre_attn_norm="rsqrt_emb_per_head", **_GEMMA2
+)
+# Chosen for the embedded default, not from a paper: learns scenes of four big digits from scratch
+# within minutes on two CPU cores. A patch is a quadrant of the scene.
+TINY_IMG = ImageConfig(width=128, depth=2, mlp_dim=384, num_heads=4, patch_size=56, res=112)
+TINY_LLM = DecoderConfig(128, 3, 384, 4, 1, 32, vocab_size=1536)
+
+PRESETS = {
+  "paligemma-3b": (SO400M, GEMMA_2B),
+  "paligemma2-3b": (SO400M, GEMMA2_2B),
+  "paligemma2-10b": (SO400M, GEMMA2_9B),
+  "paligemma2-28b": (SO400M, GEMMA2_27B),
+  "tiny": (TINY_IMG, TINY_LLM),
+}
+
+
+def preset(name: str, res: int | None = None, **settings: Any) -> ModelConfig:
+  """Returns the named variant, e.g. `preset("paligemma2-3b", res=448)`.
+
+  Args:
+    name: a key of `PRESETS`.
+    res: pixels a side; None for the preset's own (224, tiny 112).
+    **settings: decoder fields to override, e.g. final_logits_softcap=30.0.
+
+  Raises:
+    KeyError: for a name that is not in `PRESETS`.
+  """
+  img, llm = PRESETS[name]
+  return ModelConfig(img, llm).replace(res=res, **settings)
+
+
+def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+  """Every parameter's slash-joined name and shape, in the order of the published npz files.
+
+  Layers are stacked on axis 0. Source: big_vision models/vit.py and models/ppp/gemma.py.
+  """
+  return {**image_shapes(config.img, config.llm.width), **decoder_shapes(config.llm)}
+
+
+def image_shapes(c: ImageConfig, head_width: int | None) -> dict[str, tuple[int, ...]]:
+  """Names and shapes of the image tower, with a head to `head_width` = D (None: no head)."""
+  L, W, M, A, h, P = c.depth, c.width, c.mlp_dim, c.num_heads, c.head_dim, c.patch_size
+  block = "img/Transformer/encoderblock/"
+  attn = block + "MultiHeadDotProductAttention_0/"
+  shapes = {"img/embedding/kernel": (P, P, 3, W), "img/embedding/bias": (W,)}
+  shapes["img/pos_embedding"] = (1, c.num_tokens, W)
+  for norm in ("LayerNorm_0", "LayerNorm_1"):
+    shapes |= {f"{block}{norm}/scale": (L, W), f"{block}{norm}/bias": (L, W)}
+  for part in ("query", "key", "value"):
+    shapes |= {f"{attn}{part}/kernel": (L, W, A, h), f"{attn}{part}/bias": (L, A, h)}
+  shapes |= {f"{attn}out/kernel": (L, A, h, W), f"{attn}out/bias": (L, W)}
+  shapes |= {
+    f"{block}MlpBlock_0/Dense_0/kernel": (L, W, M),
+    f"{block}MlpBlock_0/Dense_0/bias": (L, M),
+  }
+  shapes |= {
+    f"{block}MlpBlock_0/Dense_1/kernel": (L, M, W),
+    f"{block}MlpBlock_0/Dense_1/bias": (L, W),
+  }
+  shapes |= {"img/Transformer/encoder_norm/scale": (W,), "img/Transformer/encoder_norm/bias": (W,)}
+  if head_width is not None:
+    shapes |= {"img/head/kernel": (W, head_width), "img/head/bias": (head_width,)}
+  return shapes
+
+
+def decoder_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
+  """Names and shapes of the decoder."""
+  L, D, F, N, K, H = c.depth, c.width, c.mlp_dim, c.num_heads, c.num_kv_heads, c.head_dim
+  layers = "llm/layers/"
+  shapes = {
+    "llm/embedder/input_embedding": (c.vocab_size, D),
+    layers + "pre_attention_norm/scale": (L, D),
+    layers + "attn/q_einsum/w": (L, N, D, H),
+    layers + "attn/kv_einsum/w": (L, 2, K, D, H),
+    layers + "attn/attn_vec_einsum/w": (L, N, H, D),
+    layers + "post_attention_norm/scale": (L, D),
+    layers + "pre_ffw_norm/scale": (L, D),
+    layers + "mlp/gating_einsum": (L, 2, D, F),
+    layers + "mlp/linear": (L, F, D),
+    layers + "post_ffw_norm/scale": (L, D),
+    "llm/final_norm/scale": (D,),
+  }
+  if not c.post_norms:
+    del shapes[layers + "post_attention_norm/scale"], shapes[layers + "post_ffw_norm/scale"]
+  return shapes
+
+
+def recognise(shapes: dict[str, tuple[int, ...]]) -> ModelConfig:
+  """Returns the configuration that the shapes of a whole model's parameters imply.
+
+  Settings that shapes cannot tell (`SETTINGS`) are those of the matching preset; of a decoder
+  that is no preset, those of its family's 2B model. The number of heads of the image tower and
+  everything else is read off the shapes; a non-published patch grid must be square.
+
+  Args:
+    shapes: slash-joined name -> shape, layers stacked, as `param_shapes` gives them.
+
+  Raises:
+    KeyError: a tensor that is needed to tell is missing; its name is the argument.
+    ValueError: the position embedding is of no square grid, or the head does not fit the decoder.
+  """
+  img, llm = recognise_image(shapes), recognise_decoder(shapes)
+  head = shapes["img/head/kernel"]
+  if head != (img.width, llm.width):
+    raise ValueError(
+      f"img/head/kernel has shape {list(head)}, the two towers ask for {[img.width, llm.width]}"
+    )
+  return ModelConfig(img, llm)
+
+
+def recognise_image(shapes: dict[str, tuple[int, ...]]) -> ImageConfig:
+  """The image tower's part of `recognise`."""
+  patch = shapes["img/embedding/kernel"][0]
+  tokens = shapes["img/pos_embedding"][1]
+  L, W, A, _ = shapes["img/Transformer/encoderblock/MultiHeadDotProductAttention_0/query/kernel"]
+  M = shapes["img/Transformer/encoderblock/MlpBlock_0/Dense_0/kernel"][-1]
+  grid = math.isqrt(tokens)
+  if grid**2 != tokens:
+    raise ValueError(f"img/pos_embedding has {tokens} positions, which is no square grid")
+  return ImageConfig(W, L, M, A, patch, grid * patch)
+
+
+def recognise_decoder(shapes: dict[str, tuple[int, ...]]) -> DecoderConfig:
+  """The decoder's part of `recognise`."""
+  L, N, D, H = shapes["llm/layers/attn/q_einsum/w"]
+  K = shapes["llm/layers/attn/kv_einsum/w"][2]
+  F = shapes["llm/layers/mlp/linear"][1]
+  vocab = shapes["llm/embedder/input_embedding"][0]
+  post_norms = "llm/layers/post_ffw_norm/scale" in shapes
+  found = DecoderConfig(D, L, F, N, K, H, vocab, post_norms)
+  for _, llm in PRESETS.values():
+    if _dims(llm) == _dims(found):
+      return llm
+  like = GEMMA2_2B if post_norms else GEMMA_2B
+  return dataclasses.replace(found, **{k: getattr(like, k) for k in SETTINGS})
+
+
+def _sizes(img: ImageConfig) -> ImageConfig:
+  return dataclasses.replace(img, res=0)
+
+
+def _dims(llm: DecoderConfig) -> DecoderConfig:
+  default = {f.name: f.default for f in dataclasses.fields(DecoderConfig) if f.name in SETTINGS}
+  return dataclasses.replace(llm, **default)

@@ -1,0 +1,137 @@
+"""The files beside the weights that say how pictures and text become numbers.
+
+One set serves our own loader and `AutoProcessor` of transformers 4.49 to 5: the spellings of 4.x,
+which 5 still reads (5 itself writes files that 4.x cannot read).
+"""
+
+import json
+from typing import NamedTuple
+
+from paligemma_jax import errors
+
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # what transformers 5 writes instead, one level deeper
+_OURS = "paligemma_jax"  # our key in it: what transformers has no word for
+_RESAMPLE = {"bicubic": 3, "bilinear": 2, "bilinear_antialias": 2}  # Pillow's numbers
+_RESIZE = {3: "bicubic", 2: "bilinear_antialias"}  # Pillow's bilinear is the antialiased one
+
+
+class Preprocessing(NamedTuple):
+  """What the files record; None where they do not."""
+
+  res: int | None = None  # pixels a side
+  num_image_tokens: int | None = None  # of one picture
+  resize: str | None = None  # a name in `image.METHODS`
+  text_len: int | None = None
+
+
+def write_preprocessing(settings: Preprocessing) -> dict[str, bytes]:
+  """File name -> content of `preprocessor_config.json`."""
+  side = settings.res
+  return {
+    PREPROCESSOR: _json(
+      {
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_processor_type": "SiglipImageProcessor",
+        "image_seq_length": settings.num_image_tokens,
+        "image_std": [0.5, 0.5, 0.5],
+        "processor_class": "PaliGemmaProcessor",
+        "resample": _RESAMPLE[settings.resize],
+        "rescale_factor": 1 / 255,
+        "size": {"height": side, "width": side},
+        _OURS: {"resize": settings.resize, "text_len": settings.text_len},
+      }
+    )
+  }
+
+
+def read_preprocessing(files: dict[str, bytes], place: str = "") -> Preprocessing:
+  """Reads what `files` record, in the spelling of transformers 4 or 5, or of `write_preprocessing`.
+
+  Args:
+    files: name -> content; files of other names are ignored.
+    place: the folder, for errors.
+
+  Raises:
+    errors.UserError: not JSON, or a preprocessing that is not PaliGemma's.
+  """
+  found, name = None, PREPROCESSOR
+  if PREPROCESSOR in files:
+    found = _parse(files, PREPROCESSOR, place)
+  elif PROCESSOR in files:
+    found, name = _parse(files, PROCESSOR, place).get("image_processor"), PROCESSOR
+  if found is None:
+    return Preprocessing()
+  name = f"{place}/{name}" if place else name
+  try:
+    size, ours = found.get("size"), found.get(_OURS) or {}
+    sides = [size, size] if isinstance(size, int) else [size["height"], size["width"]]
+    for key in ("image_mean", "image_std"):
+      if any(abs(v - 0.5) > 1e-6 for v in found.get(key) or []):
+        raise errors.UserError(f"{name}: {key} is {found[key]}, PaliGemma's is 0.5 throughout")
+    resize = ours.get("resize") or _RESIZE.get(int(found.get("resample", 3)))
+    tokens, text_len = found.get("image_seq_length"), ours.get("text_len")
+  except (AttributeError, KeyError, TypeError, ValueError):
+    raise errors.UserError(
+      f'{name}: not the preprocessing of PaliGemma; wanted "size": {{"height", "width"}}, "resample"'
+    ) from None
+  if resize not in _RESAMPLE:
+    raise errors.UserError(
+      f"{name}: resample {found.get('resample')} is not supported; 3 (bicubic) and 2 (bilinear) are"
+    )
+  if sides[0] != sides[1]:
+    raise errors.UserError(f"{name}: pictures of {sides[0]} x {sides[1]} pixels; must be a square")
+  return Preprocessing(int(sides[0]), tokens and int(tokens), resize, text_len and int(text_len))
+
+
+def write_tokenizer_settings(added_tokens: list[dict]) -> dict[str, bytes]:
+  """The small JSON files that go with `tokenizer.model` and `tokenizer.json`.
+
+  Args:
+    added_tokens: the list of this name in `tokenizer.json`; `<image>` is the last. It stands in
+      the settings a second time because transformers 5 forgets the ones that are not special
+      when it rebuilds the tokenizer: newlines and runs of spaces would fall apart.
+  """
+  names = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+  image = added_tokens[-1]
+  flags = {t["content"]: {k: v for k, v in t.items() if k != "id"} for t in added_tokens}
+  config = {
+    "add_bos_token": False,
+    "add_eos_token": False,
+    "added_tokens_decoder": {str(t["id"]): flags[t["content"]] for t in added_tokens},
+    "additional_special_tokens": [image["content"]],
+    **names,
+    "clean_up_tokenization_spaces": False,
+    "legacy": False,
+    "model_max_length": int(1e30),
+    "processor_class": "PaliGemmaProcessor",
+    "sp_model_kwargs": {},
+    "spaces_between_special_tokens": False,
+    "tokenizer_class": "GemmaTokenizer",
+    "use_default_system_prompt": False,
+  }
+  by_name = {k: {x: y for x, y in flags[s].items() if x != "special"} for k, s in names.items()}
+  by_name["additional_special_tokens"] = [image["content"]]
+  return {
+    "tokenizer_config.json": _json(config),
+    "special_tokens_map.json": _json(by_name),
+    "added_tokens.json": _json({image["content"]: image["id"]}),
+  }
+
+
+def _json(value: dict) -> bytes:
+  return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _parse(files: dict[str, bytes], name: str, place: str) -> dict:
+  try:
+    value = json.loads(files[name])
+    if not isinstance(value, dict):
+      raise ValueError("not an object")
+    return value
+  except ValueError as e:
+    raise errors.UserError(f"{place + '/' if place else ''}{name}: not JSON ({e})") from None

@@ -1,0 +1,216 @@
+"""The Gemma vocabulary with location and segmentation tokens.
+
+Layout of the ids (PaliGemma, arXiv:2407.07726, section 3.1; big_vision `pp/ops_text.py`):
+
+    0 <pad>   1 <eos>   2 <bos>   3 <unk>   …   V: <loc0000> … <loc1023>, <seg000> … <seg127>
+
+V is 256,000 for the published Gemma model. `<image>` of Hugging Face follows at V + 1152 and is
+no token of ours.
+"""
+
+import functools
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import sentencepiece
+from google.protobuf import message
+from sentencepiece import sentencepiece_model_pb2 as proto
+
+from paligemma_jax import errors
+from paligemma_jax.processing import hub_files, tokenizer_json
+
+FILES = ("tokenizer.model", "paligemma_tokenizer.model", "tokenizer.json")  # in order of preference
+LOC = tuple(f"<loc{i:04d}>" for i in range(1024))
+SEG = tuple(f"<seg{i:03d}>" for i in range(128))
+SPECIALS = ("<pad>", "<eos>", "<bos>", "<unk>")  # their ids are their positions
+_PIECE = proto.ModelProto.SentencePiece
+
+
+class Tokenizer:
+  """Text to token ids and back. Immutable and picklable.
+
+  Attributes:
+    pad, eos, bos: 0, 1 and 2, checked when a model is loaded.
+    vocab_size: number of ids, loc and seg tokens included, `<image>` not.
+    loc0, seg0: ids of `<loc0000>` and `<seg000>`; the others follow in order.
+    newline: list[int], the ids of "\\n" on its own, which separates prefix and suffix.
+  """
+
+  pad, eos, bos = 0, 1, 2
+
+  def __init__(self, model: bytes, name: str = "tokenizer"):
+    """Takes a serialised SentencePiece model; see `from_bytes`."""
+    self._name = name
+    self._model = _extended(model, name)
+    try:
+      self._sp = sentencepiece.SentencePieceProcessor(model_proto=self._model)
+    except RuntimeError as e:
+      raise errors.UserError(f"{name}: not a usable SentencePiece model ({e})") from None
+    self.vocab_size = self._sp.vocab_size()
+    self.loc0, self.seg0 = self._sp.piece_to_id(LOC[0]), self._sp.piece_to_id(SEG[0])
+    self.newline = self._sp.encode("\n")
+
+  @classmethod
+  def from_bytes(cls, data: bytes, name: str = "tokenizer") -> "Tokenizer":
+    """Reads a SentencePiece model or a `tokenizer.json`, whichever the bytes are.
+
+    A plain Gemma model gets the 1024 loc and 128 seg tokens appended; one that has them is left
+    as it is.
+
+    Args:
+      data: content of the file.
+      name: what an error calls it.
+
+    Raises:
+      errors.UserError: truncated, of another kind, or pad/eos/bos/unk are not 0/1/2/3.
+    """
+    if data.lstrip()[:1] == b"{":
+      data = tokenizer_json.to_model(data, name)
+    return cls(data, name)
+
+  @classmethod
+  def from_path(cls, path: str | os.PathLike) -> "Tokenizer":
+    """Reads a file, or the first of `FILES` found in a directory.
+
+    Raises:
+      errors.UserError: nothing there, or not a tokenizer; says what was looked for.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+      found = [path / name for name in FILES if (path / name).is_file()]
+      if not found:
+        raise errors.UserError(
+          f"{path}: no tokenizer in this directory (any of {', '.join(FILES)})"
+        )
+      path = found[0]
+    try:
+      data = path.read_bytes()
+    except OSError as e:
+      raise errors.UserError(f"{path}: cannot read the tokenizer ({e.strerror})") from None
+    return cls.from_bytes(data, str(path))
+
+  @classmethod
+  def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    """Trains a small BPE model with Gemma's special layout; the same texts give the same model.
+
+    Args:
+      texts: the corpus.
+      vocab_size: upper bound on `vocab_size`, loc and seg tokens included. A corpus that yields
+        fewer pieces gives a smaller vocabulary.
+
+    Raises:
+      ValueError: vocab_size does not hold the special tokens, the bytes and the letters.
+    """
+    out = io.BytesIO()
+    try:
+      sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=out,
+        model_type="bpe",
+        vocab_size=vocab_size - len(LOC) - len(SEG),
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        split_digits=True,
+        user_defined_symbols=["<mask>", "\n", "\n\n", "\t", "▁▁", "▁▁▁", "▁▁▁▁"],
+        num_threads=1,
+        minloglevel=2,
+        **{f"{s[1:-1]}_id": i for i, s in enumerate(SPECIALS)},
+        **{f"{s[1:-1]}_piece": s for s in SPECIALS},
+      )
+    except RuntimeError as e:
+      raise ValueError(f"vocab_size {vocab_size} does not fit the corpus: {e}") from None
+    return cls(out.getvalue(), "trained tokenizer")
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of `text`, without BOS and EOS.
+
+    Loc and seg tokens are recognised; control tokens are not: "<bos>" typed by a user is five
+    letters, so that a prompt cannot forge the mask's structure.
+    """
+    return self._sp.encode(text)
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Text of `ids` up to the first EOS. Pad, BOS, unknown and ids beyond the vocabulary vanish."""
+    kept = []
+    for i in ids:
+      if i == self.eos:
+        break
+      if len(SPECIALS) <= i < self.vocab_size:
+        kept.append(int(i))
+    return self._sp.decode(kept)
+
+  def to_files(self) -> dict[str, bytes]:
+    """File name -> content: the model (extended), and its equivalent for transformers."""
+    return {"tokenizer.model": self._model, **self._hub_files}
+
+  @functools.cached_property
+  def _hub_files(self) -> dict[str, bytes]:
+    added = tokenizer_json.added_tokens(self._model)
+    settings = hub_files.write_tokenizer_settings(added)
+    return {"tokenizer.json": tokenizer_json.from_model(self._model), **settings}
+
+  def __getstate__(self):
+    return {"model": self._model, "name": self._name}
+
+  def __setstate__(self, state):
+    self.__init__(state["model"], state["name"])
+
+  def __eq__(self, other):
+    return isinstance(other, Tokenizer) and self._model == other._model
+
+  def __hash__(self):
+    return hash(self._model)
+
+  def __repr__(self):
+    return f"Tokenizer({self._name}, vocab_size={self.vocab_size})"
+
+
+def _extended(data: bytes, name: str) -> bytes:
+  """Checks a serialised model and appends the loc and seg pieces that it lacks."""
+  model = proto.ModelProto()
+  try:
+    model.ParseFromString(data)
+  except message.DecodeError:
+    model.Clear()
+  # The settings follow the pieces in the file: without them the end of it is missing.
+  if (
+    not model.pieces or not model.HasField("trainer_spec") or not model.HasField("normalizer_spec")
+  ):
+    raise errors.UserError(
+      f"{name}: not a SentencePiece model, or truncated ({len(data)} bytes); fetch the file again"
+    )
+  found = [p.piece for p in model.pieces[: len(SPECIALS)]]
+  wrong = [f"id {i} is {f!r}, not {s}" for i, (f, s) in enumerate(zip(found, SPECIALS)) if f != s]
+  if wrong or len(found) < len(SPECIALS):
+    raise errors.UserError(
+      f"{name}: not a Gemma tokenizer: {', '.join(wrong) or 'too few pieces'}; "
+      "use the tokenizer.model of Gemma or PaliGemma"
+    )
+  index = {p.piece: i for i, p in enumerate(model.pieces)}
+  changed = [_extend(model, index, LOC, name), _extend(model, index, SEG, name)]
+  return model.SerializeToString(deterministic=True) if any(changed) else data
+
+
+def _extend(model, index: dict[str, int], pieces: tuple[str, ...], name: str) -> bool:
+  """Makes `pieces` consecutive user-defined pieces of the model; returns whether it changed."""
+  ids = [index[p] for p in pieces if p in index]
+  if not ids:
+    for piece in pieces:
+      model.pieces.add(piece=piece, score=0.0, type=_PIECE.USER_DEFINED)
+    return True
+  if ids != list(range(ids[0], ids[0] + len(pieces))):
+    raise errors.UserError(
+      f"{name}: has {len(ids)} of the {len(pieces)} tokens {pieces[0]}…{pieces[-1]}, or not in "
+      "order; use the published tokenizer.model of PaliGemma, or a plain Gemma one"
+    )
+  others = [i for i in ids if model.pieces[i].type != _PIECE.USER_DEFINED]
+  for i in others:
+    model.pieces[i].type, model.pieces[i].score = _PIECE.USER_DEFINED, 0.0
+  return bool(others)

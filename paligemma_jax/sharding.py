@@ -1,0 +1,236 @@
+"""One mechanism for every mesh: logical axis names of arrays, rules from names to mesh axes.
+
+Parameters stay a plain nested dict. `AXES` names the axes of every parameter by a regex over its
+slash-joined name; a mesh layout (`configs/meshes.py`) maps these names to mesh axes. All meshes
+have Auto axes: the compiler propagates what the rules leave open.
+"""
+
+import contextlib
+import math
+import pickle
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from paligemma_jax import errors
+
+Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...] | None
+
+# One layout for any number of devices: batch and parameters are both split over "fsdp".
+FSDP: Rules = (("batch", ("data", "fsdp")), ("auto", "fsdp"))
+
+# The first full match wins; every parameter must match. "layers" is the axis that is scanned over.
+AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+  ("img/embedding/kernel", (None, None, None, "embed")),
+  ("img/pos_embedding", (None, "length", "embed")),
+  (
+    "img/Transformer/encoderblock/.*Attention_0/(query|key|value)/kernel",
+    ("layers", "embed", "heads", "head_dim"),
+  ),
+  (
+    "img/Transformer/encoderblock/.*Attention_0/(query|key|value)/bias",
+    ("layers", "heads", "head_dim"),
+  ),
+  (
+    "img/Transformer/encoderblock/.*Attention_0/out/kernel",
+    ("layers", "heads", "head_dim", "embed"),
+  ),
+  ("img/Transformer/encoderblock/.*/Dense_0/kernel", ("layers", "embed", "mlp")),
+  ("img/Transformer/encoderblock/.*/Dense_0/bias", ("layers", "mlp")),
+  ("img/Transformer/encoderblock/.*/Dense_1/kernel", ("layers", "mlp", "embed")),
+  ("img/Transformer/encoderblock/.*/(bias|scale)", ("layers", "embed")),
+  ("img/head/kernel", ("embed", None)),
+  ("img/.*(bias|scale)", ("embed",)),
+  ("llm/embedder/input_embedding", ("vocab", "embed")),
+  ("llm/layers/attn/q_einsum/w", ("layers", "heads", "embed", "head_dim")),
+  ("llm/layers/attn/kv_einsum/w", ("layers", None, "kv_heads", "embed", "head_dim")),
+  ("llm/layers/attn/attn_vec_einsum/w", ("layers", "heads", "head_dim", "embed")),
+  ("llm/layers/mlp/gating_einsum", ("layers", None, "embed", "mlp")),
+  ("llm/layers/mlp/linear", ("layers", "mlp", "embed")),
+  ("llm/layers/.*/scale", ("layers", "embed")),
+  ("llm/final_norm/scale", ("embed",)),
+)
+
+# Below this many elements a parameter is not worth a gather (chosen; big_vision uses 4 MiB).
+AUTO_MIN_SIZE = 2**16
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+  """Nested dict -> {"a/b/c": leaf}, in the tree's order. `unflatten` is the inverse."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f"{prefix}{key}/")
+    else:
+      flat[f"{prefix}{key}"] = value
+  return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict:
+  """Inverse of `flatten`."""
+  tree: dict = {}
+  for name, value in flat.items():
+    *path, last = name.split("/")
+    node = tree
+    for key in path:
+      node = node.setdefault(key, {})
+    node[last] = value
+  return tree
+
+
+def make_mesh(axes: dict[str, int], devices: list | None = None) -> Mesh:
+  """Returns a mesh with the named axis sizes; one size may be -1, "the rest of the devices".
+
+  Args:
+    axes: mesh axis name -> size, e.g. {"data": 1, "fsdp": -1, "tensor": 1}.
+    devices: default all devices of all processes.
+
+  Raises:
+    UserError: the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = dict(axes)
+  known = math.prod(s for s in sizes.values() if s != -1)
+  sizes = {k: len(devices) // known if s == -1 else s for k, s in sizes.items()}
+  if math.prod(sizes.values()) != len(devices):
+    raise errors.UserError(
+      f"mesh {dict(axes)} does not fill {len(devices)} devices; choose sizes whose product is {len(devices)}"
+    )
+  return jax.make_mesh(
+    tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices
+  )
+
+
+def use(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+  """`with use(mesh):` makes it the mesh of `constrain`; None: one device, nothing to do."""
+  return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def logical_axes(name: str, ndim: int) -> tuple[str | None, ...]:
+  """The logical axes of a parameter. `ndim` may be one more, for statistics stacked in front.
+
+  Raises:
+    ValueError: no entry of `AXES` matches; a new parameter needs one.
+  """
+  for pattern, axes in AXES:
+    if re.fullmatch(pattern, name):
+      if len(axes) != ndim:
+        raise ValueError(f"{name} has {ndim} axes, sharding.AXES names {axes}")
+      return axes
+  raise ValueError(f"no entry of sharding.AXES matches the parameter {name}")
+
+
+def param_shardings(
+  shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules
+) -> dict[str, NamedSharding]:
+  """Where every parameter lies: flat name -> NamedSharding.
+
+  A named axis goes to the mesh axis of its rule where that divides it, else it is replicated (the
+  one KV head of Gemma 2B). Then the rule "auto" splits the largest axis that is left and divides
+  over its mesh axis, never the scanned one: FSDP.
+
+  Args:
+    shapes: flat name -> shape.
+    mesh: the devices.
+    rules: logical name -> mesh axes; None replicates everything.
+  """
+  return {
+    name: NamedSharding(mesh, _param_spec(name, tuple(shape), mesh, rules))
+    for name, shape in shapes.items()
+  }
+
+
+def _param_spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
+  if not rules or not shape:
+    return P()
+  names = logical_axes(name, len(shape))
+  spec = list(_spec(names, shape, mesh, rules))
+  auto = _mesh_axes("auto", mesh, rules)
+  used = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
+  auto = tuple(a for a in auto if a not in used)
+  size = math.prod(mesh.shape[a] for a in auto)
+  if size > 1 and math.prod(shape) >= AUTO_MIN_SIZE:
+    free = [
+      i for i, n in enumerate(names) if n != "layers" and not spec[i] and shape[i] % size == 0
+    ]
+    if free:
+      spec[max(free, key=lambda i: shape[i])] = auto
+  return P(*spec)
+
+
+def _mesh_axes(name: str | None, mesh: Any, rules: Rules) -> tuple[str, ...]:
+  for key, axes in rules or ():
+    if key == name and axes:
+      axes = (axes,) if isinstance(axes, str) else axes
+      return tuple(a for a in axes if mesh.shape.get(a, 1) > 1)
+  return ()
+
+
+def _spec(names: tuple, shape: tuple[int, ...], mesh: Any, rules: Rules) -> P:
+  """The PartitionSpec of named axes; an axis that does not divide stays whole."""
+  used: set[str] = set()
+  spec: list = []
+  for name, size in zip(names, shape, strict=True):
+    axes = tuple(a for a in _mesh_axes(name, mesh, rules) if a not in used)
+    if axes and size % math.prod(mesh.shape[a] for a in axes) == 0:
+      spec.append(axes)
+      used |= set(axes)
+    else:
+      spec.append(None)
+  return P(*spec)
+
+
+def constrain(x: jax.Array, names: tuple[str | None, ...], rules: Rules) -> jax.Array:
+  """Pins an activation's layout: `names` are its logical axes. Without rules or mesh: identity.
+
+  The mesh is that of `jax.set_mesh`, which is part of jit's cache key, and `rules` is a static
+  field of the calling module; `nn.with_logical_constraint` is silently lost by a cached trace.
+  """
+  if not rules:
+    return x
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  return jax.lax.with_sharding_constraint(x, _spec(names, x.shape, mesh, rules))
+
+
+def batch_sharding(mesh: Mesh, rules: Rules, batch_size: int | None = None) -> NamedSharding:
+  """How a batch lies: split along its first axis by the rule "batch".
+
+  Args:
+    mesh: the devices.
+    rules: logical name -> mesh axes.
+    batch_size: global; one that does not divide over the devices is replicated instead.
+  """
+  axes = _mesh_axes("batch", mesh, rules)
+  size = math.prod(mesh.shape[a] for a in axes)
+  if not axes or (batch_size is not None and batch_size % size):
+    return NamedSharding(mesh, P())
+  return NamedSharding(mesh, P(axes))
+
+
+def put_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
+  """This process's rows (a pytree of numpy arrays [b, …]) -> global arrays [b * processes, …]."""
+  rows = len(jax.tree.leaves(batch)[0]) * jax.process_count()
+  sharding = batch_sharding(mesh, rules, rows)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+  )
+
+
+def gather_rows(rows: list[dict]) -> list[dict]:
+  """Rows of this process -> rows of all processes, in process order, the same everywhere."""
+  if jax.process_count() == 1:
+    return rows
+  from jax.experimental import multihost_utils
+
+  data = np.frombuffer(pickle.dumps(rows), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array([len(data)])).reshape(-1)
+  padded = np.zeros(sizes.max(), np.uint8)
+  padded[: len(data)] = data
+  parts = multihost_utils.process_allgather(padded)
+  return [row for part, n in zip(parts, sizes) for row in pickle.loads(part[:n].tobytes())]

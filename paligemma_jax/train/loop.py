@@ -1,0 +1,200 @@
+"""The training loop: `pg.train(config, workdir)` and `paligemma train`."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from paligemma_jax import errors
+from paligemma_jax.checkpoint import orbax
+from paligemma_jax.data import pipeline
+from paligemma_jax.models import variants
+from paligemma_jax.train import log as logs
+from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import recipes, saved, schedule, settings, setup
+from paligemma_jax.train import run as runs
+
+CHECKPOINTS = "checkpoints"
+PREEMPTED = 75  # exit status: the state is saved, run the same command again
+
+
+def train(
+  config: Any,
+  workdir: str | os.PathLike,
+  callbacks: Sequence[Callable[[int, dict[str, float]], None]] = (),
+) -> dict[str, dict[str, float]]:
+  """Trains, evaluates and checkpoints as the config says, or goes on where the workdir stopped.
+
+  The order of the data and everything drawn follow from the seed and the step alone: a run that
+  was killed and started again ends with the same bits as one that was not.
+
+  Args:
+    config: as a file in transfers/ returns it; its keys are those of `transfers/common.base()`.
+    workdir: gets config.json, metrics.jsonl, tensorboard/, checkpoints/STEP/, predictions/ and
+      report.html.
+    callbacks: each is called as `callback(steps done, scalars)` after every step, one step late,
+      so that the device is not kept waiting. The scalars are those of `step.make_train_step` as
+      floats, and "lr".
+
+  Returns:
+    The last scores of every evaluation: name -> {metric: value}.
+
+  Raises:
+    UserError: config, data or checkpoint are wrong (before anything is written), or the loss is
+      not finite any more.
+    SystemExit: status 75: the process was asked to stop (SIGTERM), the state is saved.
+  """
+  if "://" in str(workdir):
+    raise errors.UserError(f"workdir {workdir}: must be a folder of this machine or mounted on it")
+  c, workdir = settings.check(config), pathlib.Path(workdir)
+  settings.check_stored(c, workdir)
+  setup.use_compilation_cache()
+  setup.build(c.build)
+  total, data_size = _total_steps(c.train)
+
+  with contextlib.ExitStack() as stack:
+    checkpointer = _checkpointer(c, workdir)
+    if checkpointer is not None:
+      stack.enter_context(contextlib.closing(checkpointer))
+    start = checkpointer.latest() if checkpointer is not None else None
+    if start == total and runs.is_finished(workdir, c.evals, total):
+      print(f"{workdir} is finished ({total} steps); choose another workdir to train anew")
+      return runs.last_scores(workdir)
+
+    resumed = start is not None
+    inputs = setup.open_inputs(c, workdir / CHECKPOINTS / str(start) if resumed else None)
+    _check_data(c, inputs.processor)
+    parts = setup.prepare(c, inputs)
+    optimizer = _optimizer(c, parts, total, data_size)
+    batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
+
+    if jax.process_index() == 0:
+      settings.store(c, workdir)
+      logs.truncate_metrics(workdir, start or 0)
+    checkpointer = checkpointer or stack.enter_context(
+      contextlib.closing(_checkpointer(c, workdir, create=True))
+    )
+    log = stack.enter_context(contextlib.closing(_log(c, workdir, total, start or 0)))
+    _describe(log, c, parts, optimizer, total, start)
+
+    stack.enter_context(jax.set_mesh(parts.mesh))
+    abstract, shardings = setup.abstract_state(c, parts, optimizer)
+    if resumed:
+      target = saved.to_tree(saved.with_shardings(abstract, shardings))
+      state = saved.from_tree(checkpointer.restore(start, target), abstract)
+    else:
+      state = setup.init_state(c, parts, optimizer)
+    train_step = setup.jit_step(parts, optimizer, shardings, c.train.label_smoothing)
+    stop = stack.enter_context(_asked_to_stop())
+    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks)
+    state = run.train(state, start or 0, train_step, batches, stop)
+    if stop.is_set() and run.done < total:
+      log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")
+      raise SystemExit(PREEMPTED)
+  return runs.finish(workdir)
+
+
+def _total_steps(t: ml_collections.ConfigDict) -> tuple[int, int]:
+  """(steps of the whole training, examples in all sources together)."""
+  data_size = pipeline.num_examples(t.data)
+  options = {"total_steps": t.steps} if t.steps else {"total_epochs": t.epochs}
+  sizes = dict(batch_size=t.batch_size, data_size=data_size)
+  return schedule.duration("total", options, **sizes), data_size
+
+
+def _check_data(c: ml_collections.ConfigDict, processor) -> None:
+  """Raises a UserError with everything that is wrong with the data, before any device is used."""
+  whole = {f"train.data.{name}": source for name, source in c.train.data.items()}
+  prompts = {}
+  for name, e in c.evals.items():
+    read = whole if e.metric == "perplexity" else prompts  # the others lay out the prompt only
+    read[f"evals.{name}.data"] = e.data
+  pipeline.check(whole, processor, c.input.text_len)
+  pipeline.check(prompts, processor, c.input.text_len, train=False)
+
+
+def _checkpointer(c: ml_collections.ConfigDict, workdir: pathlib.Path, create: bool = False):
+  """The checkpoints of the workdir; None where there is none yet, unless it is to be created."""
+  folder = workdir / CHECKPOINTS
+  if not folder.exists() and not create:
+    return None
+  return orbax.Checkpointer(folder, keep=c.checkpoint.keep)
+
+
+def _optimizer(
+  c: ml_collections.ConfigDict, parts: setup.Parts, total: int, data_size: int
+) -> optimizers.Optimizer:
+  t = c.train
+  return optimizers.make(
+    variants.param_shapes(parts.model.config),
+    total,
+    optimizer=t.optimizer,
+    lr=t.lr,
+    schedules=recipes.resolve(t.to_dict())["schedules"],
+    lr_mults=t.lr_mults,
+    weight_decay=t.weight_decay,
+    grad_clip_norm=t.grad_clip_norm,
+    b1=t.b1,
+    b2=t.b2,
+    mu_dtype=t.mu_dtype,
+    batch_size=t.batch_size,
+    data_size=data_size,
+  )
+
+
+def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> Iterator:
+  """This process's batches, from the one of step `start` on."""
+  return pipeline.train_batches(
+    c.train.data.to_dict(),
+    parts.processor,
+    batch_size=c.train.batch_size,
+    text_len=c.input.text_len,
+    seed=c.seed,
+    start_step=start,
+    workers=c.train.workers,
+    num_processes=jax.process_count(),
+    process_index=jax.process_index(),
+    codec=parts.codec,
+  )
+
+
+def _log(c: ml_collections.ConfigDict, workdir: pathlib.Path, total: int, start: int) -> logs.Log:
+  if jax.process_index():
+    return logs.Log(None, total, c.train.batch_size, start, stream=None)
+  return logs.Log(workdir, total, c.train.batch_size, start, stream=sys.stderr)
+
+
+def _describe(log, c, parts, optimizer, total, start):
+  """Says what is going to happen, and the memory it takes."""
+  config, devices = parts.model.config, parts.mesh.devices.size
+  abstract, _ = setup.abstract_state(c, parts, optimizer)
+  needed = recipes.state_bytes(setup.flat(abstract.params), optimizer)
+  place = f"{devices} {jax.devices()[0].platform} device" + ("s" if devices > 1 else "")
+  log.say(f"{config.name}, {parts.model.dtype} on {place}, mesh {c.mesh}; {total} steps")
+  log.say(
+    f"recipe {c.train.recipe}: {len(optimizer.trainable)} of {len(setup.flat(abstract.params))}"
+    f" tensors train; {needed}" + (" over all devices" if devices > 1 else "")
+  )
+  if start is not None:
+    log.say(f"going on from step {start}")
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+  """An event that SIGTERM sets, as schedulers send it some time before they kill."""
+  stop = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield stop  # signals cannot be caught here
+    return
+  before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+  try:
+    yield stop
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,162 @@
+"""Recipes: which parameters train, with which optimizer, and the memory that takes.
+
+The bytes of a PaliGemma 3B at 224 px, frozen parameters in bfloat16, in GB of 1e9 bytes:
+
+    recipe          parameters  gradients  optimizer    sum
+    full                  11.7       11.7       23.4   46.8
+    attention_sgd          6.2        0.7        0.0    6.9   fits a 16 GB card
+    head_only              5.9        0.0        0.0    5.9
+
+Activations come on top; with rematerialisation they are a fraction of it at small batch sizes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_dtypes  # noqa: F401 - numpy learns "bfloat16"
+import numpy as np
+
+from paligemma_jax import errors
+from paligemma_jax.models import variants
+from paligemma_jax.train import optimizer as optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What a recipe decides; the config's own values go before these."""
+
+  trains: str  # regex of the names that train, in float32
+  optimizer: str
+  lr: float
+  schedule: Mapping[str, Any]
+  frozen_dtype: str = ""  # of the rest on an accelerator: "" as stored, "compute" as the products
+
+
+RECIPES = {
+  # Learning rate: the middle of the published transfers' 3e-6 to 1e-4.
+  "full": Recipe(".*", "adam", 1e-5, {"decay_type": "cosine", "warmup_percent": 0.05}),
+  # big_vision configs/proj/paligemma/finetune_paligemma.ipynb
+  "attention_sgd": Recipe(
+    "llm/layers/attn/.*", "sgd", 0.03, {"decay_type": "cosine", "warmup_percent": 0.10}, "compute"
+  ),
+  # The projection from image to text alone. Learning rate chosen, not from a paper.
+  "head_only": Recipe(
+    "img/head/.*", "adam", 1e-3, {"decay_type": "cosine", "warmup_percent": 0.05}, "compute"
+  ),
+}
+
+
+class Bytes(NamedTuple):
+  """Memory of a training state over all devices, in bytes, without activations."""
+
+  params: int
+  grads: int
+  optimizer: int
+
+  @property
+  def total(self) -> int:
+    """The sum."""
+    return self.params + self.grads + self.optimizer
+
+  def __str__(self) -> str:
+    parts = zip(("parameters", "gradients", "optimizer", "sum"), (*self, self.total))
+    return ", ".join(f"{name} {_gigabytes(n)}" for name, n in parts)
+
+
+def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns `train` (the config's part) with the recipe's values where it leaves them open.
+
+  Open are `optimizer` "", `lr` 0 and, in `schedule`, the decay "" and a warmup that is not given or
+  None. Added is `schedules`, the rules for `optimizer.make`: first what `freeze` names, then what
+  the recipe trains, then the rest.
+
+  Raises:
+    UserError: unknown recipe.
+  """
+  name = train["recipe"]
+  if name not in RECIPES:
+    hint = errors.did_you_mean(name, RECIPES)
+    raise errors.UserError(f'train.recipe: "{name}" is unknown{hint}')
+  recipe = RECIPES[name]
+  factor = _schedule(recipe, train.get("schedule") or {})
+  rules = [(regex, None) for regex in train.get("freeze") or ()] + [(recipe.trains, factor)]
+  if recipe.trains != ".*":
+    rules.append((".*", None))
+  return {
+    **train,
+    "optimizer": train.get("optimizer") or recipe.optimizer,
+    "lr": train.get("lr") or recipe.lr,
+    "schedule": factor,
+    "schedules": tuple(rules),
+  }
+
+
+def _schedule(recipe: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
+  """The recipe's schedule with what the config says about decay, warmup and cooldown."""
+  given = {k: v for k, v in given.items() if v is not None and v != ""}
+  own_warmup = any(key.startswith("warmup_") for key in given)
+  kept = {k: v for k, v in recipe.schedule.items() if not (own_warmup and k.startswith("warmup_"))}
+  return {**kept, **given}
+
+
+def frozen_dtype(recipe: str, compute_dtype: str, platform: str) -> str | None:
+  """Storage of the parameters that do not train; None as they are stored on disk.
+
+  The CPU has no fast arithmetic on narrow floats and XLA would widen them again in every step, so
+  there they are float32.
+  """
+  if platform == "cpu":
+    return "float32"
+  return compute_dtype if RECIPES[recipe].frozen_dtype == "compute" else None
+
+
+def bytes_needed(
+  model: variants.ModelConfig,
+  recipe: str,
+  *,
+  frozen: str = "bfloat16",
+  **train: Any,
+) -> Bytes:
+  """Bytes of parameters, gradients and optimizer state when `model` trains with `recipe`.
+
+  Args:
+    model: the model's dimensions.
+    recipe: a key of `RECIPES`.
+    frozen: dtype of the parameters that do not train; the others are float32.
+    **train: what else the config's `train` says, e.g. optimizer="adafactor" or mu_dtype.
+  """
+  settings = resolve({**train, "recipe": recipe})
+  shapes = variants.param_shapes(model)
+  made = optimizers.make(
+    shapes,
+    total_steps=1,
+    optimizer=settings["optimizer"],
+    lr=settings["lr"],
+    schedules=[(r, None if s is None else {}) for r, s in settings["schedules"]],
+    mu_dtype=settings.get("mu_dtype"),
+  )
+  trainable = set(made.trainable)
+  dtypes = {name: "float32" if name in trainable else frozen for name in shapes}
+  return state_bytes(
+    {name: jax.ShapeDtypeStruct(shape, np.dtype(dtypes[name])) for name, shape in shapes.items()},
+    made,
+  )
+
+
+def state_bytes(
+  params: Mapping[str, jax.ShapeDtypeStruct], optimizer: optimizers.Optimizer
+) -> Bytes:
+  """As `bytes_needed`, of parameters (flat) whose dtypes are known and an optimizer that exists."""
+  trained = {name: params[name] for name in optimizer.trainable}
+  state = jax.eval_shape(optimizer.tx.init, trained)
+  return Bytes(*(_size(tree) for tree in (dict(params), trained, state)))
+
+
+def _size(tree: Any) -> int:
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _gigabytes(n: int) -> str:
+  return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"

@@ -1,0 +1,223 @@
+"""What happens at every step of a training: record, save, evaluate; and what is left at its end."""
+
+import math
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from paligemma_jax import errors, sharding, vlm
+from paligemma_jax.evals import predictions, report, runner
+from paligemma_jax.train import feed, saved, setup, step
+from paligemma_jax.train import log as logs
+
+EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
+REPORT = "report.html"
+_CEILING = "_ceiling"  # METRIC_ceiling: what METRIC could be at most
+
+
+class Run:
+  """The mechanics around the training step; everything that is decided stands in the config.
+
+  Args:
+    c: the checked config.
+    workdir: exists.
+    parts: model, mesh, processor.
+    total: steps of the whole training.
+    log: of this process.
+    checkpointer: where the state goes.
+    callbacks: `callback(steps done, scalars)`.
+  """
+
+  def __init__(
+    self,
+    c: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    parts: setup.Parts,
+    total: int,
+    log: logs.Log,
+    checkpointer: Any,
+    callbacks: Sequence[Callable[[int, dict[str, float]], None]],
+  ):
+    self.c, self.workdir, self.parts, self.total = c, workdir, parts, total
+    self.log, self.checkpointer, self.callbacks = log, checkpointer, callbacks
+    self.done = 0  # steps
+
+  def train(
+    self,
+    state: step.TrainState,
+    start: int,
+    train_step: Callable,
+    batches: Iterator,
+    stop: threading.Event,
+  ) -> step.TrainState:
+    """Runs the steps from `start` to the end, or until `stop` is set; saved in both cases."""
+    self.done = start
+    if start:
+      self._evaluate(state.params)  # an evaluation that was cut off is done again
+    first = self._compiled(train_step)
+    put = lambda batch: sharding.put_batch(batch, self.parts.mesh, self.parts.rules)
+    fed = feed.Feed(batches, put) if start < self.total else None
+    late = None  # scalars are fetched one step late, while the next one is computed
+    try:
+      while self.done < self.total and not stop.is_set():
+        batch = next(fed)
+        self.log.waited(fed.waited)
+        state, scalars = (first if self.done == start else train_step)(state, batch)
+        self._record(late)
+        self.done += 1
+        late = (self.done, scalars)
+        save = self._saves() or stop.is_set()
+        if save or self._due():
+          self._record(late)  # a state whose loss is not finite is never saved
+          late = None
+        if save:
+          self._save(state)
+        self._evaluate(state.params)
+      with self.log.outside():
+        self.checkpointer.wait()
+    finally:
+      if fed is not None:
+        fed.close()
+    return state
+
+  def _compiled(self, train_step: Callable) -> Callable:
+    """`train_step` for the first step, in which it is compiled: the log says so."""
+
+    def first(state, batch):
+      self.log.say("compiling the training step …")
+      with self.log.outside() as seconds:
+        result = jax.block_until_ready(train_step(state, batch))
+        self.log.say(f"compiled in {seconds():.0f} s")
+      self.log.restart(self.done + 1)  # what came before tells nothing about the steps
+      return result
+
+    return first
+
+  def _saves(self) -> bool:
+    return self.done % self.c.checkpoint.every == 0 or self.done == self.total
+
+  def _due(self) -> list[str]:
+    return due(self.c.evals, self.done, self.total)
+
+  def _record(self, late: tuple[int, dict] | None) -> None:
+    """Fetches the scalars of a step, checks them and tells log and callbacks."""
+    if late is None:
+      return
+    done, scalars = late
+    values = {name: float(x) for name, x in jax.device_get(scalars).items()}
+    values["lr"] = self.c.train.lr * values["schedule"]
+    for name in ("loss", "l2_grads"):
+      if not math.isfinite(values[name]):
+        raise errors.UserError(
+          f"step {done}: {name} is {values[name]}, the training diverged;"
+          f" {self._last_saved()}, lower train.lr or train.grad_clip_norm, or look at the data"
+        )
+    speed = self.log.progress(done, values["loss"])
+    if done % self.c.log_every == 0 or done in (1, self.total):
+      self.log.write(done, values | speed)
+    for callback in self.callbacks:
+      callback(done, values)
+
+  def _last_saved(self) -> str:
+    newest = self.checkpointer.latest()
+    return f"step {newest} is the newest checkpoint" if newest else "there is no checkpoint yet"
+
+  def _save(self, state: step.TrainState) -> None:
+    with self.log.outside():
+      self.checkpointer.save(
+        self.done,
+        saved.to_tree(state),
+        setup.checkpoint_meta(self.c, self.parts, self.done),
+        vlm.assets(self.parts.processor, self.parts.codec),
+      )
+
+  def _evaluate(self, params: dict) -> None:
+    """Runs what is due after this step and not scored yet; stores predictions and report."""
+    names = unscored(self.workdir, self._due(), self.done)
+    if not names:
+      return
+    p = self.parts
+    with self.log.outside():
+      self.log.say(f"step {self.done}: evaluating {', '.join(names)}")
+      results = runner.run_config(
+        self.c, p.model, params, p.processor, p.codec, p.mesh, p.rules, names=names
+      )
+      for name, (scores, rows) in results.items():
+        if jax.process_index() == 0:
+          predictions.write(self.workdir, name, rows)
+        self.log.write(self.done, scores, prefix=f"{EVAL}{name}/")
+        words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
+        self.log.say(f"step {self.done}: {name}: {words}")
+      if jax.process_index() == 0:
+        report.write_report(self.workdir)
+
+
+def due(evals: Mapping[str, Mapping], done: int, total: int) -> list[str]:
+  """Names of the evaluations that run after `done` steps.
+
+  One with `every` = 0.3 runs after 30, 60 and 90 % of the steps; all of them run at the end.
+  """
+
+  def runs(every):
+    times = math.ceil(1 / every)
+    return done == total or done in {round(k * every * total) for k in range(1, times + 1)}
+
+  return [name for name, e in evals.items() if done and runs(e["every"])]
+
+
+def unscored(workdir: str | os.PathLike, names: Sequence[str], done: int) -> list[str]:
+  """Those of `names` that have no scores of step `done` in metrics.jsonl."""
+  if not names:
+    return []
+  lines = [line for line in logs.read_metrics(workdir) if line["step"] == done]
+  keys = [key for line in lines for key in line]
+  return [name for name in names if not any(key.startswith(f"{EVAL}{name}/") for key in keys)]
+
+
+def is_finished(workdir: pathlib.Path, evals: Mapping[str, Mapping], total: int) -> bool:
+  """Whether a workdir whose last step is done has all its scores and the report."""
+  return (workdir / REPORT).exists() and not unscored(workdir, due(evals, total, total), total)
+
+
+def last_scores(workdir: str | os.PathLike) -> dict[str, dict[str, float]]:
+  """The newest scores of every evaluation: name -> {metric: value}."""
+  scores: dict[str, dict[str, float]] = {}
+  for line in logs.read_metrics(workdir):
+    for key, value in line.items():
+      if key.startswith(EVAL):
+        name, _, metric = key.removeprefix(EVAL).rpartition("/")
+        scores.setdefault(name, {})[metric] = value
+  return scores
+
+
+def finish(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
+  """Writes the report, prints the table of scores, and returns them."""
+  scores = last_scores(workdir)
+  if jax.process_index() == 0:
+    path = report.write_report(workdir)
+    for line in table(scores):
+      print(line)
+    print(f"report: {path}")
+  return scores
+
+
+def table(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+  """Aligned lines "evaluation  metric  value  ceiling"; a METRIC_ceiling stands beside METRIC."""
+  rows = [("evaluation", "metric", "value", "ceiling")]
+  for name, by_metric in scores.items():
+    for metric, value in by_metric.items():
+      if not metric.endswith(_CEILING):
+        most = by_metric.get(metric + _CEILING)
+        rows.append((name, metric, f"{value:.4f}", "" if most is None else f"{most:.4f}"))
+  if len(rows) == 1:
+    return []
+  widths = [max(len(row[i]) for row in rows) for i in range(4)]
+  return [
+    f"{a:{widths[0]}}  {b:{widths[1]}}  {v:>{widths[2]}}  {most:>{widths[3]}}".rstrip()
+    for a, b, v, most in rows
+  ]

@@ -1,0 +1,68 @@
+"""A TrainState as the tree that a checkpoint holds, and where every leaf of it lies."""
+
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from paligemma_jax import sharding
+from paligemma_jax.train import step
+
+
+def to_tree(state: step.TrainState) -> dict[str, Any]:
+  """{"params" (nested), "opt_state", "step", "rng"}: plain dicts, readable without this package.
+
+  The optimizer's state is flat, path -> leaf, e.g. "1.mu.img.head.kernel" for adam's mean.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(state.opt_state)
+  return {
+    "params": state.params,
+    "opt_state": {_path(path, "."): leaf for path, leaf in leaves},
+    "step": state.step,
+    "rng": state.rng,
+  }
+
+
+def from_tree(tree: dict[str, Any], like: step.TrainState) -> step.TrainState:
+  """Inverse of `to_tree`; `like` gives the structure of the optimizer's state."""
+  leaves, treedef = jax.tree_util.tree_flatten_with_path(like.opt_state)
+  opt_state = treedef.unflatten([tree["opt_state"][_path(path, ".")] for path, _ in leaves])
+  return step.TrainState(tree["step"], tree["params"], opt_state, tree["rng"])
+
+
+def state_shardings(abstract: step.TrainState, mesh: Mesh, rules: sharding.Rules):
+  """A TrainState of NamedShardings: moments lie where their parameters lie, the rest everywhere.
+
+  Args:
+    abstract: shapes, as `jax.eval_shape` gives them.
+    mesh: the devices.
+    rules: logical name -> mesh axes.
+  """
+  shapes = {name: x.shape for name, x in sharding.flatten(abstract.params).items()}
+  by_name = sharding.param_shardings(shapes, mesh, rules)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+
+  def of_moment(path, x):
+    path = _path(path, "/")
+    for name, shape in shapes.items():
+      if x.shape == shape and path.endswith("/" + name):
+        return by_name[name]
+    return everywhere
+
+  return step.TrainState(
+    step=everywhere,
+    params=sharding.unflatten(by_name),
+    opt_state=jax.tree_util.tree_map_with_path(of_moment, abstract.opt_state),
+    rng=everywhere,
+  )
+
+
+def with_shardings(abstract: Any, shardings: Any) -> Any:
+  """ShapeDtypeStructs with the shardings attached, the target of a restore."""
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+  )
+
+
+def _path(path, separator: str) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator=separator)

@@ -1,0 +1,209 @@
+"""The config of a run: checked against `transfers/common.py`, stored, compared with the stored one.
+
+`transfers/common.base()` names every key there is and, by its values, their types, so there is no
+second list here. Starts no JAX backend.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from paligemma_jax import errors
+from paligemma_jax.configs import meshes
+from paligemma_jax.metrics import METRICS
+from paligemma_jax.models import variants
+from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import recipes, schedule
+from paligemma_jax.transfers import common
+
+CONFIG = "config.json"
+
+# What may differ when a run goes on: it changes neither the parameters nor the order of the data
+# (another mesh changes the sums' order only).
+HARMLESS = (
+  "resume", "build", "mesh", "log_every", "evals", "checkpoint", "train.workers", "model.remat",
+)  # fmt: skip
+
+
+def check(config: Mapping | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Returns the whole config, every key of `common.base()` in it, the recipe's values filled in.
+
+  Args:
+    config: as `get_config` returns it, or nested dicts with some of its keys; what is absent has
+      the value of `common.base()`.
+
+  Raises:
+    UserError: one line for every key that does not exist (with the nearest that does), value of
+      another type or out of range.
+  """
+  given = _plain(config)
+  base = common.base()
+  findings = _compare_keys(given, base, "")
+  if not findings:
+    whole = base.copy_and_resolve_references().to_dict()
+    whole = _merged(whole, given)
+    findings = _compare_values(whole)
+  if findings:
+    raise errors.UserError("\n".join(findings))
+  train = recipes.resolve(whole["train"])
+  del train["schedules"]  # follows from recipe, freeze and schedule
+  schedule.make(100, batch_size=1, data_size=1, **train["schedule"])  # its own words about options
+  whole["train"] = train
+  return ml_collections.ConfigDict(whole).lock()
+
+
+def _plain(config: Any) -> Any:
+  """ConfigDicts and mappings -> dicts; lists -> tuples."""
+  if isinstance(config, ml_collections.ConfigDict):
+    config = dict(config.items())
+  if isinstance(config, Mapping):
+    return {key: _plain(value) for key, value in config.items()}
+  return tuple(map(_plain, config)) if isinstance(config, (list, tuple)) else config
+
+
+def _merged(base: dict, given: dict) -> dict:
+  merged = dict(base)
+  for key, value in given.items():
+    nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+    merged[key] = _merged(base[key], value) if nested else value
+  return merged
+
+
+def _compare_keys(given: dict, base: ml_collections.ConfigDict, path: str) -> list[str]:
+  """One line for every key of `given` that `base` does not have or that is of another type."""
+  findings = []
+  for key, value in given.items():
+    name = f"{path}{key}"
+    if name == "train.schedule":
+      continue  # its keys depend on the decay; schedule.make checks them
+    if name in ("train.data", "evals"):
+      like = common.jsonl("") if name == "train.data" else common.evaluate(common.jsonl(""), "")
+      for entry, part in value.items():
+        findings += _compare_keys(part, like, f"{name}.{entry}.")
+    elif key not in base:
+      findings.append(f'config has no key "{name}"{errors.did_you_mean(key, base)}')
+    elif isinstance(base[key], ml_collections.ConfigDict):
+      if isinstance(value, dict):
+        findings += _compare_keys(value, base[key], f"{name}.")
+      else:
+        findings.append(f"config.{name} is a group of keys, found {value!r}")
+    elif not _fits(value, base.get_type(key), base[key] is None):
+      kind = base.get_type(key).__name__
+      findings.append(f"config.{name} takes {kind} (e.g. {base[key]!r}), found {value!r}")
+  return findings
+
+
+def _fits(value: Any, kind: type, optional: bool) -> bool:
+  if value is None:
+    return optional
+  if kind is float:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+  if kind is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  return isinstance(value, kind)
+
+
+def _compare_values(c: dict) -> list[str]:
+  """One line for every value that cannot be."""
+  train, model, found = c["train"], c["model"], []
+
+  def one_of(path, value, known):
+    if value not in known:
+      found.append(f'{path}: "{value}" is unknown{errors.did_you_mean(value, known)}')
+
+  def positive(path, value):
+    if not value > 0:
+      found.append(f"{path} must be positive, found {value}")
+
+  one_of("mesh", c["mesh"].partition(":")[0], meshes.MESHES)
+  one_of("resume", c["resume"], ("", "override"))
+  one_of("model.dtype", model["dtype"], ("", "float32", "bfloat16", "float16"))
+  one_of("train.recipe", train["recipe"], recipes.RECIPES)
+  one_of("train.optimizer", train["optimizer"], ("", *optimizers.TRANSFORMS))
+  if model["preset"] or not model["init"]:
+    one_of("model.preset", model["preset"], variants.PRESETS)
+  if model["preset"] in variants.PRESETS:
+    patch = variants.PRESETS[model["preset"]][0].patch_size
+    if 0 < model["res"] < patch:
+      found.append(f"model.res {model['res']} is less than a patch of {model['preset']}, {patch}")
+  if not train["data"]:
+    found.append("train.data is empty; name at least one source")
+  positive("train.batch_size", train["batch_size"])
+  positive("input.text_len", c["input"]["text_len"])
+  positive("log_every", c["log_every"])
+  positive("checkpoint.every", c["checkpoint"]["every"])
+  positive("checkpoint.keep", c["checkpoint"]["keep"])
+  if not train["steps"]:
+    positive("train.epochs", train["epochs"])
+  if not 0 <= train["label_smoothing"] < 1:
+    found.append(f"train.label_smoothing must lie in 0..1, found {train['label_smoothing']}")
+  for name, e in c["evals"].items():
+    if isinstance(e["metric"], str):
+      one_of(f"evals.{name}.metric", e["metric"], METRICS)
+    if not 0 < e["every"] <= 1:
+      found.append(f"evals.{name}.every is a fraction of the training, 0..1; found {e['every']}")
+    positive(f"evals.{name}.batch_size", e["batch_size"])
+  return found
+
+
+def check_stored(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
+  """Checks that a WORKDIR/config.json, if there is one, asks for the same result as `config`.
+
+  Raises:
+    UserError: a key that changes the result differs and `resume` is not "override"; the message is
+      a table of all such keys.
+  """
+  path = pathlib.Path(workdir) / CONFIG
+  if path.exists() and config.resume != "override":
+    differences = compare(json.loads(path.read_text()), plain(config))
+    if differences:
+      raise errors.UserError(_table(differences, path))
+
+
+def store(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
+  """Writes WORKDIR/config.json, whole or not at all; makes the folder if needed."""
+  path = pathlib.Path(workdir) / CONFIG
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(plain(config) | {"resume": ""}, indent=2) + "\n")
+  os.replace(temporary, path)
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The config as JSON holds it: dicts, lists, strings, numbers. A callable is its name."""
+  return json.loads(json.dumps(config.to_dict(), default=lambda x: getattr(x, "__name__", str(x))))
+
+
+def compare(stored: dict, now: dict) -> list[tuple[str, Any, Any]]:
+  """(dotted key, stored value, value now) where two configs differ in what changes the result."""
+  a, b = _leaves(stored), _leaves(now)
+  return [
+    (key, a.get(key), b.get(key))
+    for key in [*a, *(k for k in b if k not in a)]
+    if a.get(key) != b.get(key) and not any(f"{key}.".startswith(f"{h}.") for h in HARMLESS)
+  ]
+
+
+def _leaves(config: dict, prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in config.items():
+    nested = isinstance(value, dict)
+    flat |= _leaves(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+  return flat
+
+
+def _table(differences: list[tuple[str, Any, Any]], path: pathlib.Path) -> str:
+  rows = [("key", "stored", "now"), *((k, repr(a), repr(b)) for k, a, b in differences)]
+  widths = [max(len(row[i]) for row in rows) for i in range(2)]
+  lines = [f"  {k:{widths[0]}}  {a:{widths[1]}}  {b}" for k, a, b in rows]
+  return "\n".join(
+    [
+      f"{path} was made with another config; use another workdir, or"
+      " --config.resume=override to go on with the new one:",
+      *lines,
+    ]
+  )

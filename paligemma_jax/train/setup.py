@@ -1,0 +1,276 @@
+"""From the config to the parts of a run: devices, model, processor, parameters."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jax.sharding import Mesh
+
+from paligemma_jax import cache, errors, sharding, vlm
+from paligemma_jax.checkpoint import formats
+from paligemma_jax.checkpoint import load as loading
+from paligemma_jax.configs import meshes
+from paligemma_jax.models import paligemma, variants
+from paligemma_jax.processing import processor as processors
+from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import recipes, saved, settings, step
+
+
+@dataclasses.dataclass
+class Inputs:
+  """What a run starts from: opened, nothing computed, no device touched."""
+
+  source: Any  # the opened checkpoint to start from or to go on with; None: random parameters
+  config: variants.ModelConfig
+  processor: processors.Processor
+  codec: dict | None  # parameters of the mask codec
+
+
+@dataclasses.dataclass
+class Parts(Inputs):
+  """What a run is made of, before there are parameters."""
+
+  mesh: Mesh
+  rules: sharding.Rules
+  model: paligemma.PaliGemma
+
+
+def _build_digits():
+  from paligemma_jax.train import embedded  # scikit-learn, an extra
+
+  embedded.prepare()
+
+
+BUILDS = {"digits": _build_digits}  # names for the config's `build`
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs in the user's cache, unless JAX was told another place."""
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update("jax_compilation_cache_dir", str(cache.directory("jit")))
+
+
+def build(name: str) -> None:
+  """Makes the embedded data that a config's `build` names, once; "" is none.
+
+  Raises:
+    UserError: the name is unknown.
+  """
+  if name and name not in BUILDS:
+    raise errors.UserError(f'build: "{name}" is unknown{errors.did_you_mean(name, BUILDS)}')
+  if name:
+    BUILDS[name]()
+
+
+def flat(tree: dict) -> dict[str, Any]:
+  """Nested parameters -> slash-joined name -> leaf."""
+  return sharding.flatten(tree)
+
+
+def make_mesh(name: str, batch_size: int) -> tuple[Mesh, sharding.Rules]:
+  """Returns the mesh and rules of a name in configs/meshes.py.
+
+  Raises:
+    UserError: the batch does not divide over the devices that share it.
+  """
+  try:
+    layout = meshes.get(name)
+  except (KeyError, ValueError):
+    hint = errors.did_you_mean(name, meshes.MESHES)
+    raise errors.UserError(f'mesh: "{name}" is unknown{hint}') from None
+  devices = jax.devices()
+  if name == "single":
+    devices = devices[:1]
+  mesh, rules = sharding.make_mesh(layout["axes"], devices), layout["rules"]
+  shares = math.prod(mesh.shape[a] for key, axes in rules if key == "batch" for a in axes)
+  check_divides(batch_size, shares)
+  return mesh, rules
+
+
+def check_divides(batch_size: int, devices: int) -> None:
+  """Raises a UserError with the nearest sizes that divide, if `batch_size` does not."""
+  if batch_size % devices:
+    below = batch_size // devices * devices
+    nearest = ", ".join(str(n) for n in (below, below + devices) if n)
+    raise errors.UserError(
+      f"batch_size {batch_size} is not divisible by {devices} devices;"
+      f" the nearest that {'are' if below else 'is'}: {nearest}"
+    )
+
+
+def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None = None) -> Inputs:
+  """Opens what the run starts from; starts no JAX backend.
+
+  Args:
+    c: the checked config.
+    resumed: the checkpoint of this run to go on with. Model, tokenizer and preprocessing are then
+      its own, whatever became of the files that the run started from.
+
+  Raises:
+    UserError: no such checkpoint, one of another variant, no tokenizer or one that does not fit.
+  """
+  start = resumed or c.model.init
+  source = formats.open(start) if start else None
+  config = source.config if resumed else model_config(c.model, source)
+  tokenizer = None if resumed else c.input.tokenizer
+  processor = vlm.make_processor(source, config, tokenizer, c.input.resize or None)
+  processor = dataclasses.replace(processor, text_len=c.input.text_len)
+  check_vocabulary(processor, config)
+  codec = vlm.find_codec(source, None if resumed else c.input.codec)
+  return Inputs(source, config, processor, codec)
+
+
+def prepare(c: ml_collections.ConfigDict, inputs: Inputs) -> Parts:
+  """Adds devices and model, but no parameters.
+
+  Raises:
+    UserError: an unknown mesh, or a batch that does not divide over its devices.
+  """
+  mesh, rules = make_mesh(c.mesh, c.train.batch_size)
+  dtype = c.model.dtype or vlm.default_dtype()
+  model = paligemma.PaliGemma(inputs.config, dtype, c.model.remat, c.model.dropout, rules)
+  return Parts(**vars(inputs), mesh=mesh, rules=rules, model=model)
+
+
+def jit_step(
+  parts: Parts,
+  optimizer: optimizers.Optimizer,
+  shardings: step.TrainState,
+  label_smoothing: float = 0.0,
+) -> Callable:
+  """The training step, compiled when first called: the one place of shardings and donation."""
+  return jax.jit(
+    step.make_train_step(parts.model, optimizer, label_smoothing),
+    in_shardings=(shardings, None),  # the batch lies as `sharding.put_batch` laid it
+    out_shardings=(shardings, None),
+    donate_argnums=0,
+  )
+
+
+def check_vocabulary(processor: processors.Processor, config: variants.ModelConfig) -> None:
+  """Raises a UserError when there is no tokenizer, or one with more tokens than the table."""
+  pieces, rows = processor.need_tokenizer().vocab_size, config.llm.vocab_size
+  if pieces > rows:
+    raise errors.UserError(
+      f"the tokenizer has {pieces} tokens, the model's table {rows} rows;"
+      " use the tokenizer that the model was trained with"
+    )
+
+
+def checkpoint_meta(c: ml_collections.ConfigDict, parts: Parts, done: int) -> dict[str, Any]:
+  """What is stored beside the state: the model's config, the step (which is also the position in
+  the data) and the run's config.
+  """
+  return {"model": parts.model.config.to_dict(), "step": done, "run": settings.plain(c)}
+
+
+def model_config(m: ml_collections.ConfigDict, source: Any = None) -> variants.ModelConfig:
+  """The dimensions and settings of the model that `c.model` asks for.
+
+  Args:
+    m: the config's `model`.
+    source: the opened `m.init`, or None. Its own dimensions count; `m.preset` is checked.
+  """
+  settings = {name: value for name, value in m.settings.items() if value is not None}
+  found = source.config if source is not None else None
+  if found is None:
+    if not m.preset:
+      raise errors.UserError(
+        f"{m.init} holds a part of a model; name the whole with --config.model.preset=…"
+        f" (all: {', '.join(variants.PRESETS)})"
+      )
+    return variants.preset(m.preset, res=m.res or None, **settings)
+  size = found.name.rsplit("-", 1)[0]
+  if m.preset and size != m.preset:
+    raise errors.UserError(
+      f"model.init {m.init} holds {size}, the config asks for {m.preset};"
+      ' leave model.preset "" or choose another checkpoint'
+    )
+  return found.replace(res=m.res or None, **settings)
+
+
+def init_state(
+  c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
+) -> step.TrainState:
+  """The state before the first step, every leaf where it belongs."""
+  abstract, shardings = abstract_state(c, parts, optimizer)
+  params = init_params(c, parts, optimizer, abstract.params, shardings.params)
+  make = jax.jit(
+    lambda params: step.init_state(params, optimizer, c.seed),
+    out_shardings=shardings,
+    donate_argnums=0,
+  )
+  return make(params)
+
+
+def abstract_state(
+  c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
+) -> tuple[step.TrainState, step.TrainState]:
+  """(shapes and dtypes, shardings) of the training state; nothing is computed."""
+  dtypes = param_dtypes(c, parts, optimizer)
+  shapes = variants.param_shapes(parts.model.config)
+  params = {name: jax.ShapeDtypeStruct(shape, dtypes[name]) for name, shape in shapes.items()}
+  abstract = jax.eval_shape(
+    lambda params: step.init_state(params, optimizer, c.seed), sharding.unflatten(params)
+  )
+  return abstract, saved.state_shardings(abstract, parts.mesh, parts.rules)
+
+
+def param_dtypes(
+  c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
+) -> dict[str, Any]:
+  """Flat name -> dtype in memory: float32 for what trains, the rest as `recipes.frozen_dtype`."""
+  frozen = recipes.frozen_dtype(c.train.recipe, parts.model.dtype, jax.default_backend())
+  stored = parts.source.dtypes if parts.source is not None else {}
+  trainable = set(optimizer.trainable)
+
+  def of(name):
+    if name in trainable:
+      return "float32"
+    return frozen or stored.get(name, "float32")
+
+  return {name: jnp.dtype(of(name)) for name in variants.param_shapes(parts.model.config)}
+
+
+def init_params(
+  c: ml_collections.ConfigDict,
+  parts: Parts,
+  optimizer: optimizers.Optimizer,
+  abstract: dict,
+  shardings: dict,
+) -> dict:
+  """Parameters from the checkpoint, slice by slice, or random; of a partial one, both."""
+  dtypes = param_dtypes(c, parts, optimizer)
+  params: dict[str, jax.Array] = {}
+  if parts.source is None or parts.source.config is None:
+    params = sharding.flatten(random_params(c.seed, parts.model, abstract, shardings))
+  if parts.source is not None:
+    # A tower alone gives only its own parameters; a bare Gemma lacks the loc and seg tokens.
+    loaded = loading.load_params(
+      parts.source,
+      parts.model.config,
+      lambda name: dtypes[name],
+      mesh=parts.mesh,
+      rules=parts.rules,
+      extend_vocab=parts.source.config is None,
+    )
+    params |= sharding.flatten(loaded)
+  return sharding.unflatten(params)
+
+
+def random_params(seed: int, model: paligemma.PaliGemma, abstract: dict, shardings: dict) -> dict:
+  """Fresh parameters, each shard made where it stays."""
+  res = model.config.img.res
+  image = jnp.zeros((1, res, res, 3), jnp.uint8)
+  text = jnp.zeros((1, 2), jnp.int32)
+
+  def init(key):
+    params = model.init(key, image, text, text)["params"]
+    return jax.tree.map(lambda x, like: x.astype(like.dtype), params, abstract)
+
+  return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))

@@ -1,0 +1,196 @@
+"""Model, parameters, processor and settings as one object: load it, ask it, save it."""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from paligemma_jax import errors, sharding, structs
+from paligemma_jax.checkpoint import formats
+from paligemma_jax.checkpoint import load as loading
+from paligemma_jax.decode import generate as decoding
+from paligemma_jax.models import paligemma, variants, vqvae
+from paligemma_jax.processing import processor as processing
+
+CODEC = "mask_codec.npz"  # the asset that holds the mask codec a model was trained with
+
+
+@dataclasses.dataclass(frozen=True)
+class VLM:
+  """A vision-language model that is ready to use.
+
+  Example:
+      vlm = pg.load("paligemma2-3b-mix-448/")
+      batch = vlm.processor(images=[picture], prompts=["caption en"])
+      print(pg.generate(vlm, batch, max_new_tokens=20).text[0])
+  """
+
+  model: paligemma.PaliGemma  # the module: `vlm.model.apply({"params": vlm.params}, …)`
+  params: dict  # plain nested dict with the names of the published npz files
+  processor: processing.Processor  # pictures and strings -> Batch; tokens -> strings
+  config: variants.ModelConfig  # dimensions and settings
+  codec: dict | None = None  # parameters of `models.vqvae`, when the checkpoint carries one
+  mesh: jax.sharding.Mesh | None = None  # where the parameters lie; None: one device
+
+
+def load(
+  ckpt: str | os.PathLike,
+  *,
+  param_dtype: str | None = None,
+  dtype: str | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  rules: sharding.Rules = sharding.FSDP,
+  tokenizer: str | os.PathLike | None = None,
+  codec: str | os.PathLike | None = None,
+  config: dict[str, Any] | None = None,
+) -> VLM:
+  """Loads a checkpoint of any format; variant, resolution and dtype are read off the files.
+
+  Args:
+    ckpt: a big_vision `.npz`, a Hugging Face folder or Hub id, an Orbax checkpoint, or a workdir
+      (its newest complete checkpoint).
+    param_dtype: of the weights in memory, "float32", "bfloat16" or "float16"; None: as stored, on
+      a CPU at least float32, which multiplies faster there.
+    dtype: of the computation; None: bfloat16 on TPU and GPU, float32 on CPU.
+    mesh: where the parameters go; None: over all devices ("fsdp"), without a mesh on one.
+    rules: logical axis -> mesh axes.
+    tokenizer: file or folder; None: beside the checkpoint, else $PALIGEMMA_TOKENIZER. A
+      checkpoint without a tokenizer loads; its processor says what is missing when it is used.
+    codec: npz of the mask codec; None: the checkpoint's own, if it has one.
+    config: overrides of what shapes cannot tell: final_logits_softcap, attn_logits_softcap (0.0
+      is off), sliding_window (0 is off), query_pre_attn_norm, resize; and res, in pixels, to
+      resample the position embedding to.
+
+  Raises:
+    UserError: no such checkpoint, one that is incomplete or damaged, or an unknown setting.
+  """
+  source = formats.open(ckpt)
+  if source.config is None:
+    raise errors.UserError(
+      f"{ckpt} holds only part of a model ({len(source.shapes)} tensors); a whole one is needed here"
+    )
+  overrides = dict(config or {})
+  known = (*variants.SETTINGS, "resize", "res")
+  for key in overrides:
+    if key not in known:
+      raise errors.UserError(f'config: "{key}" is unknown{errors.did_you_mean(key, known)}')
+  resize = overrides.pop("resize", None)
+  model_config = source.config.replace(**overrides)
+  if mesh is None and len(jax.devices()) > 1:
+    mesh = sharding.make_mesh({"data": 1, "fsdp": -1, "tensor": 1})
+  rules = rules if mesh is not None else None
+  params = loading.load_params(source, model_config, param_dtype, mesh, rules)
+  model = paligemma.PaliGemma(model_config, dtype or default_dtype(), rules=rules)
+  processor = make_processor(source, model_config, tokenizer, resize)
+  return VLM(model, params, processor, model_config, find_codec(source, codec), mesh)
+
+
+def generate(
+  vlm: VLM,
+  batch: structs.Batch,
+  *,
+  max_new_tokens: int = 64,
+  sampler: str = "greedy",
+  seed: int = 0,
+  rows: Any = None,
+  mask_logits: Any = None,
+) -> structs.Output:
+  """Answers a batch of prompts (B rows) with at most `max_new_tokens` (M) tokens each.
+
+  Args:
+    vlm: the model.
+    batch: from `vlm.processor`; rows of different lengths, with a piece of suffix or without.
+    max_new_tokens: M.
+    sampler: "greedy", "temperature:T", "top_k:K", "nucleus:P", "beam:N" or "best_of:N:T".
+    seed: of the random samplers.
+    rows: int[B], the rows' positions in a larger whole, so that what is sampled does not depend on
+      how that is cut into batches; None: 0 … B-1.
+    mask_logits: tokens never to be taken: ids, or bool[V] with True for these.
+
+  Returns:
+    Output with text (up to EOS), tokens int32[B, M], logprobs float32[B, M].
+
+  Raises:
+    UserError: an unknown sampler.
+  """
+  if vlm.mesh is not None:
+    batch = sharding.put_batch(batch, vlm.mesh, vlm.model.rules)
+  with sharding.use(vlm.mesh):
+    tokens, logprobs = decoding.generate(
+      vlm.model,
+      vlm.params,
+      batch,
+      max_new_tokens=max_new_tokens,
+      sampler=sampler,
+      seed=seed,
+      rows=rows,
+      mask_logits=mask_logits,
+    )
+  tokens = np.asarray(tokens)
+  return structs.Output(vlm.processor.decode(tokens), tokens, np.asarray(logprobs))
+
+
+def save(
+  vlm: VLM, path: str | os.PathLike, format: str | None = None, dtype: str | None = None
+) -> None:
+  """Writes everything that is needed to use the model again, whole or not at all.
+
+  Args:
+    vlm: the model.
+    path: `NAME.npz`, or a folder that does not exist yet or is empty.
+    format: "npz", "hf" or "orbax"; None: npz for a path that ends so, else hf.
+    dtype: "float32", "bfloat16" or "float16"; None: as in memory.
+
+  Raises:
+    UserError: the destination exists, or format or dtype is unknown.
+  """
+  flat = sharding.flatten(vlm.params)
+
+  def read(name: str, layer: int | None = None) -> np.ndarray:
+    x = flat[name] if layer is None else flat[name][layer]
+    return np.asarray(x)
+
+  formats.save(path, read, vlm.config, assets(vlm.processor, vlm.codec), dtype, format)
+
+
+def assets(processor: processing.Processor, codec: dict | None) -> dict[str, bytes]:
+  """The files a checkpoint carries besides weights: tokenizer, preprocessing, mask codec."""
+  files = dict(processor.to_files())
+  if codec is not None:
+    files[CODEC] = vqvae.to_bytes(codec)
+  return files
+
+
+def default_dtype() -> str:
+  """Of the computation: bfloat16 where the hardware multiplies it, else float32."""
+  return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def make_processor(
+  source: Any,
+  config: variants.ModelConfig,
+  tokenizer: str | os.PathLike | None = None,
+  resize: str | None = None,
+) -> processing.Processor:
+  """The processor of an opened checkpoint, or one for `config` when `source` is None.
+
+  The tokenizer is the one given, else the checkpoint's, else that of $PALIGEMMA_TOKENIZER.
+  """
+  return processing.Processor.from_files(
+    {} if source is None else source.assets,
+    res=config.img.res,
+    num_image_tokens=config.img.num_tokens,
+    resize=resize,
+    tokenizer=tokenizer,
+    place="" if source is None else source.path,
+  )
+
+
+def find_codec(source: Any, path: str | os.PathLike | None = None) -> dict | None:
+  """The mask codec at `path`, else the one that the opened checkpoint carries, else None."""
+  if path:
+    return vqvae.load(path)
+  data = None if source is None else source.assets.get(CODEC)
+  return None if data is None else vqvae.from_bytes(data, f"{source.path}: {CODEC}")

@@ -1,0 +1,129 @@
+"""`paligemma generate`: one answer in all its forms, and a file of them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paligemma_jax import structs
+from paligemma_jax.cli import answers
+from paligemma_jax.processing import masks
+from paligemma_jax.train import codec as codec_lib
+
+# One sampler for all: every other one would be compiled anew.
+FEW = ("--max-new-tokens", "4", "--sampler", "temperature:2")
+
+
+@pytest.fixture
+def one(ckpt, pictures):
+  return ("generate", "--ckpt", ckpt, "--image", pictures[0], "--prompt", "caption en", *FEW)
+
+
+def test_text_json_and_stream_say_the_same_and_follow_the_seed(run, one):
+  text = run(*one)
+  said = json.loads(run(*one, "--json"))
+  assert text == said["text"] + "\n" == run(*one, "--stream")
+  assert 1 <= len(said["tokens"]) <= 4 and said["logprob"] < 0
+  assert set(said) >= {"text", "tokens", "logprob"}
+  assert json.loads(run(*one, "--json", "--seed", 1))["tokens"] != said["tokens"]
+
+
+def test_several_pictures_make_one_prompt(run, one, pictures):
+  both = json.loads(run(*one, "--image", pictures[1], "--json"))
+  assert both["logprob"] != json.loads(run(*one, "--json"))["logprob"]
+
+
+def test_draw_writes_a_picture_of_the_same_size(run, one, tmp_path):
+  run(*one, "--draw", tmp_path / "out.png")
+  with Image.open(tmp_path / "out.png") as drawn:
+    assert drawn.size == (40, 30)
+  assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
+
+
+@pytest.fixture(scope="module")
+def codec():
+  params = codec_lib.init(__import__("jax").random.key(0), hidden=2, embedding=8, codes=128)
+  return {name: np.asarray(x) for name, x in params.items()}
+
+
+def test_boxes_and_masks_are_in_pixels_of_the_picture(codec, tmp_path):
+  # y0 x0 y1 x1 in 1/1023 of 100 x 200 pixels: the right half, without a mask and with one.
+  half = "<loc0000><loc0512><loc1023><loc1023>"
+  text = f"{half} cat ; {half}{'<seg005>' * 16} dog"
+  tokens = np.array([[7, 8, 1, 0]])
+  output = structs.Output([text], tokens, np.array([[-1.0, -0.5, -0.25, 0.0]]))
+  answer = answers.answers(output, [(100, 200)], codec)[0]
+  said = json.loads(json.dumps(answers.to_json(answer)))
+  assert said["tokens"] == [7, 8, 1] and said["logprob"] == -1.75
+  assert [b["label"] for b in said["boxes"]] == ["cat", "dog"]
+  np.testing.assert_allclose(said["boxes"][0]["box"], [512 / 1023 * 200, 0, 200, 100])
+  assert said["masks"][0] is None and said["masks"][1]["size"] == [100, 200]
+  assert not masks.decode_rle(said["masks"][1])[:, :100].any()
+  answers.save_drawing(str(tmp_path / "x.png"), np.zeros((100, 200, 3), np.uint8), answer)
+  assert np.asarray(Image.open(tmp_path / "x.png")).any()
+
+
+def test_an_answer_without_objects_has_no_boxes():
+  output = structs.Output(["a cat"], np.array([[5, 1]]), np.array([[-1.0, -1.0]]))
+  answer = answers.answers(output, [(10, 10)], None)[0]
+  assert answers.to_json(answer) == {"text": "a cat", "tokens": [5, 1], "logprob": -2.0}
+
+
+@pytest.fixture
+def questions(write_jsonl, pictures):
+  prefixes = ["caption en", "detect cat", "answer en what colour?", "caption en", "segment cat"]
+  records = [{"image": pictures[i % 2], "prefix": p, "id": i} for i, p in enumerate(prefixes)]
+  return write_jsonl("questions.jsonl", records)
+
+
+@pytest.fixture
+def many(ckpt, questions):
+  return ("generate", "--ckpt", ckpt, "--input", questions, "--text-len", "32", *FEW)
+
+
+def rows_of(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_file_is_answered_in_order_whatever_the_batch_size(run, many, tmp_path, one):
+  for size in (2, 3):
+    run(*many, "--output", tmp_path / f"{size}.jsonl", "--batch-size", size)
+  two, three = rows_of(tmp_path / "2.jsonl"), rows_of(tmp_path / "3.jsonl")
+  assert [r["id"] for r in two] == [0, 1, 2, 3, 4]
+  assert [(r["prefix"], r["tokens"]) for r in two] == [(r["prefix"], r["tokens"]) for r in three]
+  assert two[0]["tokens"] == json.loads(run(*one, "--json"))["tokens"]
+
+  # Killed while it wrote the fourth line, then started again.
+  out = tmp_path / "2.jsonl"
+  lines = out.read_bytes().splitlines(keepends=True)
+  out.write_bytes(b"".join(lines[:3]) + lines[3][:10])
+  assert "2 answers" in run(*many, "--output", out, "--batch-size", "2")
+  assert rows_of(out) == two
+  assert "all 5 answers are there" in run(*many, "--output", out)
+
+
+def test_answers_to_something_else_are_not_continued(refuse, many, tmp_path):
+  out = tmp_path / "out.jsonl"
+  out.write_text('{"image": "other.png", "prefix": "x", "text": "y"}\n')
+  assert "out.jsonl:1: not an answer to" in refuse(*many, "--output", out)
+  assert len(out.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  "more, words",
+  [
+    (["--stream", "--json"], "--stream prints words only"),
+    (["--input", "x.jsonl"], "--input takes pictures and prompts from its lines"),
+    (["--output", "x.jsonl"], "leave out --image and --prompt"),
+    (["--draw", "out.txt"], "--draw out.txt: write to a .png"),
+    (["--draw", "no/such/out.png"], "--draw no/such/out.png: the folder"),
+    (["--max-new-tokens", "0"], "--max-new-tokens is 0"),
+    (["--sampler", "gredy"], "gredy"),
+    (["--stream", "--sampler", "beam:3"], "cannot stream"),
+    (["--codec", "no.npz"], "no.npz: no such file"),
+    (["--tokenizer", "no.model"], "no.model"),
+  ],
+)
+def test_options_that_cannot_be_are_told(refuse, one, more, words):
+  assert words in refuse(*one, *more)

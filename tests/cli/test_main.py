@@ -1,0 +1,84 @@
+"""The front door: which commands there are, exit statuses, and how long `--help` takes."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from paligemma_jax import __version__, errors
+from paligemma_jax.cli import inspect, main
+
+
+def test_help_names_every_command_and_a_first_line_about_it(capsys):
+  assert main.main(["--help"]) == 0
+  shown = capsys.readouterr().out
+  for command in ("train", "eval", "generate", "convert", "inspect", "data", "codec"):
+    assert f"    {command} " in shown
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_every_command_has_help(command, capsys):
+  assert main.main([command, "--help"]) == 0
+  assert f"usage: paligemma {command}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+  assert main.main(["--version"]) == 0
+  assert capsys.readouterr().out == f"paligemma_jax {__version__}\n"
+
+
+@pytest.mark.parametrize(
+  "argv, words",
+  [
+    ([], "COMMAND"),
+    (["trian"], "invalid choice: 'trian'"),
+    (["train", "--workdir", "w"], "--config"),
+    (["inspect"], "CKPT"),
+    (["inspect", "x.npz", "--fast"], "unrecognized arguments: --fast"),
+    (["inspect", "x.npz", "--config.a=1"], "--config.a: this command takes no config"),
+    (["generate", "--ckpt", "x.npz"], "give --image and --prompt, or --input and --output"),
+    (["generate", "--ckp", "x.npz"], "--ckpt"),  # no guessing at abbreviations
+  ],
+)
+def test_bad_usage_is_one_line_and_status_2(argv, words, capsys):
+  assert main.main(argv) == 2
+  said = capsys.readouterr()
+  assert said.out == "" and said.err.count("\n") == 1
+  assert said.err.startswith("paligemma: ") and words in said.err
+
+
+@pytest.mark.parametrize(
+  "error, status, words",
+  [
+    (errors.UserError("a.jsonl:3: no picture"), 2, "paligemma: a.jsonl:3: no picture\n"),
+    (FileNotFoundError(2, "No such file", "a.npz"), 2, "paligemma: a.npz: No such file\n"),
+    (KeyboardInterrupt(), 1, "paligemma: interrupted\n"),
+    (SystemExit(75), 75, ""),  # preempted, the state is saved
+  ],
+)
+def test_exit_statuses(error, status, words, monkeypatch, capsys):
+  def run(args):
+    raise error
+
+  monkeypatch.setattr(inspect, "run", run)
+  assert main.main(["inspect", "x.npz"]) == status
+  assert capsys.readouterr().err == words
+
+
+def test_what_is_not_the_users_fault_keeps_its_traceback(monkeypatch):
+  def run(args):
+    raise ZeroDivisionError
+
+  monkeypatch.setattr(inspect, "run", run)
+  with pytest.raises(ZeroDivisionError):
+    main.main(["inspect", "x.npz"])
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["generate", "--help"], ["train"]])
+def test_help_and_bad_usage_take_less_than_half_a_second(argv):
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  subprocess.run([sys.executable, "-m", "paligemma_jax", *argv], capture_output=True)
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+  assert seconds < 0.5  # of the processor: other tests run beside this one

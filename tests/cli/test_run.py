@@ -1,0 +1,107 @@
+"""train, eval, data show, inspect and convert on one small run: a fine-tune of the toy checkpoint."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from paligemma_jax.cli import main
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory, pictures):
+  """A JSONL file with eight questions."""
+  path = tmp_path_factory.mktemp("data") / "examples.jsonl"
+  lines = [
+    {"image": pictures[i % 2], "prefix": "answer en what colour?", "suffix": ["red", "dark red"]}
+    for i in range(8)
+  ]
+  path.write_text("\n".join(map(json.dumps, lines)))
+  return str(path)
+
+
+@pytest.fixture(scope="module")
+def settings(ckpt, examples):
+  """The config's part of the command line, the same for train, eval and data show."""
+  config = f"transfers/forkme.py:train={examples},val={examples},init={ckpt},text_len=32"
+  keys = ("train.steps=2", "train.batch_size=8", "evals.val.max_new_tokens=4", "log_every=1")
+  return ("--config", config, *(f"--config.{key}" for key in keys))
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, settings):
+  """A finished run of two steps."""
+  path = tmp_path_factory.mktemp("runs") / "workdir"
+  assert main.main(["train", *settings, "--workdir", str(path)]) == 0
+  return path
+
+
+def test_train_leaves_what_the_readme_promises(workdir):
+  found = {p.name for p in workdir.iterdir()}
+  assert found >= {"config.json", "metrics.jsonl", "checkpoints", "predictions", "report.html"}
+  assert len((workdir / "predictions/val.jsonl").read_text().splitlines()) == 8
+  losses = [json.loads(x).get("loss") for x in (workdir / "metrics.jsonl").open()]
+  assert len([x for x in losses if x]) >= 2
+
+
+def test_a_finished_workdir_is_reported_and_left_alone(workdir, settings, capsys):
+  before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+  assert main.main(["train", *settings, "--workdir", str(workdir)]) == 0
+  said = capsys.readouterr()
+  assert "is finished (2 steps)" in said.out + said.err
+  assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()} == before
+
+
+def test_a_config_that_changes_the_result_is_shown_as_a_table(workdir, settings, capsys):
+  argv = ["train", *settings, "--config.train.lr=0.5", "--workdir", str(workdir)]
+  assert main.main(argv) == 2
+  said = capsys.readouterr().err
+  assert "train.lr" in said and "0.5" in said and "--config.resume=override" in said
+
+
+def test_eval_scores_as_training_did(workdir, settings, run, tmp_path):
+  shown = run("eval", *settings, "--ckpt", workdir, "--workdir", tmp_path, "--evals", "v.l")
+  scores = json.loads((tmp_path / "metrics.json").read_text())
+  assert "exact_match" in shown and set(scores) == {"val"}
+  predictions = [workdir / "predictions/val.jsonl", tmp_path / "predictions/val.jsonl"]
+  trained, again = ([json.loads(x)["prediction"] for x in p.open()] for p in predictions)
+  assert trained == again
+
+
+def test_evals_that_match_nothing_are_named(refuse, settings, ckpt):
+  assert '--evals "tset" matches none of: val' in refuse(
+    "eval", *settings, "--ckpt", ckpt, "--evals", "tset"
+  )
+  assert "no regular expression" in refuse("eval", *settings, "--ckpt", ckpt, "--evals", "(")
+
+
+def test_data_show_draws_what_the_model_sees(settings, run, tmp_path):
+  run("data", "show", *settings, "--out", tmp_path / "seen.png", "--count", "4")
+  with Image.open(tmp_path / "seen.png") as picture:
+    assert min(picture.size) > 300
+  assert [p.name for p in tmp_path.iterdir()] == ["seen.png"]
+
+
+def test_inspect_shows_what_a_checkpoint_is(workdir, ckpt, run):
+  shown = run("inspect", workdir)
+  assert "paligemma-custom-28" in shown and "28 px, 4 image tokens" in shown
+  assert "step                  2" in shown and "tokenizer.model" in shown
+  of = lambda text: [line.split()[0] for line in text.splitlines() if line.startswith("llm/")]
+  assert of(shown) == of(run("inspect", ckpt))
+  assert "llm/embedder/input_embedding" in of(shown)
+
+
+def test_inspect_knows_a_part_of_a_model(ckpt, run, tmp_path):
+  run("convert", ckpt, tmp_path / "whole.npz")
+  shown = run("inspect", f"{tmp_path}/whole.npz:img")
+  assert "a part: img" in shown and "llm/" not in shown
+
+
+def test_a_workdir_converts_to_a_folder_that_answers_the_same(workdir, run, tmp_path, pictures):
+  run("convert", workdir, tmp_path / "hf")
+  run("convert", tmp_path / "hf", tmp_path / "back.npz", "--dtype", "bfloat16")
+  assert "bfloat16" in run("inspect", tmp_path / "back.npz")
+  ask = ("--image", pictures[0], "--prompt", "answer en what colour?", "--json")
+  ask += ("--max-new-tokens", "4", "--sampler", "temperature:2")
+  answers = [run("generate", "--ckpt", path, *ask) for path in (workdir, tmp_path / "hf")]
+  assert answers[0] == answers[1]

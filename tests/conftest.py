@@ -1,0 +1,20 @@
+"""Stricter than any user: no silent rank promotion, eight CPU devices, a shared compilation cache."""
+
+import os
+import pathlib
+import tempfile
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "paligemma_jax_test_cache")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.pop("PALIGEMMA_TOKENIZER", None)
+
+from absl import flags  # noqa: E402
+
+flags.FLAGS.mark_as_parsed()  # grain's workers ask for absl flags

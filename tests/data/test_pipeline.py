@@ -1,0 +1,197 @@
+import collections
+import itertools
+
+import numpy as np
+import pytest
+
+from paligemma_jax import errors, structs
+from paligemma_jax.data import pipeline
+
+TEXT_LEN = 16
+
+
+@pytest.fixture
+def mixture(pictures, write):
+  """Two sources of 5 and 7 examples, mixed 1 : 3; answers are drawn from three."""
+
+  def records(name, n):
+    return [
+      {"image": f"p{i % 4}.png", "prefix": f"{name}{i}", "suffix": ["yes", "no", "red"]}
+      for i in range(n)
+    ]
+
+  a, b = write(records("a", 5), "a.jsonl"), write(records("b", 7), "b.jsonl")
+  return {"a": {"path": a, "weight": 1.0}, "b": {"path": b, "weight": 3.0}}
+
+
+def _train(sources, processor, count, **options):
+  options = {"batch_size": 4, "text_len": TEXT_LEN, "seed": 3, **options}
+  with pipeline.train_batches(sources, processor, **options) as batches:
+    return list(itertools.islice(batches, count))
+
+
+def _equal(a, b):
+  for name, x, y in zip(structs.Batch._fields, a, b, strict=True):
+    np.testing.assert_array_equal(x, y, name)
+
+
+def _texts(processor, batches):
+  found = []
+  for text in np.concatenate([b.text for b in batches]):
+    found.append(processor.tokenizer.decode(text))
+  return found
+
+
+def test_shapes_and_dtypes(mixture, processor):
+  (batch,) = _train(mixture, processor, 1)
+  assert batch.image.shape == (4, 28, 28, 3) and batch.image.dtype == np.uint8
+  assert batch.text.shape == batch.mask_ar.shape == batch.mask_loss.shape == (4, TEXT_LEN + 1)
+  assert batch.text.dtype == np.int32 and batch.mask_loss.dtype == np.float32
+  assert batch.valid.tolist() == [True] * 4 and batch.mask_input.dtype == bool
+
+
+@pytest.mark.parametrize("start", [0, 1, 5])
+def test_resuming_is_slicing(mixture, processor, start):
+  whole = _train(mixture, processor, 8)
+  rest = _train(mixture, processor, 8 - start, start_step=start)
+  for got, want in zip(rest, whole[start:], strict=True):
+    _equal(got, want)
+
+
+@pytest.mark.parametrize("workers, start", [(1, 0), (2, 3)])
+def test_workers_change_nothing(mixture, processor, workers, start):
+  want = _train(mixture, processor, 5, start_step=start)
+  got = _train(mixture, processor, 5, start_step=start, workers=workers)
+  for a, b in zip(got, want, strict=True):
+    _equal(a, b)
+
+
+@pytest.mark.parametrize("processes, start", [(2, 0), (2, 3), (4, 1)])
+def test_the_parts_of_the_processes_are_the_whole_batch(mixture, processor, processes, start):
+  whole = _train(mixture, processor, 3, start_step=start)
+  parts = [
+    _train(mixture, processor, 3, start_step=start, num_processes=processes, process_index=k)
+    for k in range(processes)
+  ]
+  for step, want in enumerate(whole):
+    rows = [part[step] for part in parts]
+    _equal(structs.Batch(*(np.concatenate(field) for field in zip(*rows))), want)
+
+
+def test_sources_are_mixed_by_weight_and_each_epoch_is_a_new_permutation(mixture, processor):
+  texts = _texts(processor, _train(mixture, processor, 28))  # 112 = 28 of a, 84 of b
+  names = [text.partition("\n")[0] for text in texts]
+  a, b = ([n for n in names if n.startswith(letter)] for letter in "ab")
+  assert (len(a), len(b)) == (28, 84)
+  epochs = [tuple(b[k : k + 7]) for k in range(0, 84, 7)]
+  assert all(len(set(epoch)) == 7 for epoch in epochs) and len(set(epochs)) > 6
+
+
+def test_one_answer_is_drawn_anew_each_time(mixture, processor):
+  texts = _texts(processor, _train(mixture, processor, 28))
+  drawn = collections.Counter(text.partition("\n")[2] for text in texts)
+  assert set(drawn) == {"yes", "no", "red"} and min(drawn.values()) > 20
+
+
+def test_another_seed_is_another_order(mixture, processor):
+  one, other = _train(mixture, processor, 2), _train(mixture, processor, 2, seed=4)
+  assert any((a.text != b.text).any() for a, b in zip(one, other))
+
+
+def test_a_source_of_weight_zero_is_left_out(mixture, processor):
+  mixture["b"]["weight"] = 0.0
+  texts = _texts(processor, _train(mixture, processor, 3))
+  assert all(text.startswith("a") for text in texts)
+
+
+def test_places_name_the_lines_of_a_step(mixture, processor):
+  (batch,) = _train(mixture, processor, 1, start_step=2)
+  places = pipeline.train_places(mixture, 3, 4, step=2)
+  for text, place in zip(_texts(processor, [batch]), places):
+    file, line = place.rpartition("/")[2].split(".jsonl:")
+    assert text.partition("\n")[0] == f"{file}{int(line) - 1}"
+
+
+def test_examples_with_fewer_pictures_are_filled_up_and_masked(pictures, write, processor):
+  rows = [{"image": image, "prefix": "p", "suffix": "s"} for image in ("p0.png", ["p1.png"] * 3)]
+  path = write(rows)
+  (batch,) = _train({"x": {"path": path}}, processor, 1, batch_size=2)
+  assert batch.image.shape == (2, 3, 28, 28, 3)
+  assert sorted(batch.mask_image.tolist()) == [[True, False, False], [True] * 3]
+  assert not batch.image[~batch.mask_image].any()
+
+
+def test_eval_gives_every_example_once_and_fills_the_last_batch(mixture, processor):
+  source = mixture["b"]
+  found = list(pipeline.eval_batches(source, processor, batch_size=3, text_len=TEXT_LEN))
+  assert [b.valid.tolist() for b, _ in found] == [[True] * 3, [True] * 3, [True, False, False]]
+  assert all(b.text.shape == (3, TEXT_LEN) for b, _ in found)
+  rows = [row for _, rows in found for row in rows]
+  assert [row["prefix"] for row in rows] == [f"b{i}" for i in range(7)]
+  assert rows[0]["suffix"] == ["yes", "no", "red"] and rows[5]["id"] == 5
+  assert (rows[0]["height"], rows[0]["width"]) == (30, 40)
+  assert not any(b.mask_loss.any() for b, _ in found)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_eval_parts_of_the_processes(mixture, processor, processes):
+  parts = [
+    list(
+      pipeline.eval_batches(
+        mixture["b"], processor, batch_size=4, text_len=TEXT_LEN, limit=5, with_suffix=True,
+        num_processes=processes, process_index=k,
+      )
+    )
+    for k in range(processes)
+  ]  # fmt: skip
+  assert {len(part) for part in parts} == {2}
+  rows = [row["prefix"] for step in zip(*parts) for _, rows in step for row in rows]
+  assert rows == [f"b{i}" for i in range(5)]
+  valid = [v for step in zip(*parts) for batch, _ in step for v in batch.valid]
+  assert valid == [True] * 5 + [False] * 3
+  last = parts[-1][-1][0]
+  assert last.text.shape[1] == TEXT_LEN + 1 and not last.mask_loss[~last.valid].any()
+
+
+def test_segment_examples_carry_their_codes(pictures, write, processor, codec):
+  mask = {"size": [30, 40], "counts": [600, 600]}
+  record = {"image": "p0.png", "objects": [{"label": "cat", "box": [20, 0, 40, 30], "mask": mask}]}
+  source = {"path": write([record]), "task": "segment"}
+  options = dict(batch_size=1, text_len=48)
+  with pytest.raises(errors.UserError, match='x: the task "segment" needs a mask codec'):
+    _train({"x": source}, processor, 1, **options)
+  (batch,) = _train({"x": source}, processor, 1, codec=codec, **options)
+  ((_, [row]),) = pipeline.eval_batches(source, processor, codec=codec, **options)
+  text = processor.tokenizer.decode(batch.text[0])
+  assert text == f"segment cat\n{row['suffix']}"
+  assert row["suffix"].startswith("<loc0000><loc0512><loc1023><loc1023><seg")
+  assert row["objects"][0]["mask"].sum() == 600
+  ((_, [row]),) = pipeline.eval_batches(source, processor, **options)
+  assert row["suffix"] is None  # unknown without a codec
+
+
+def test_a_broken_picture_stops_the_run_with_its_name(pictures, write, processor):
+  whole = (pictures / "p3.png").read_bytes()
+  (pictures / "p3.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
+  path = write([{"image": "p3.png", "prefix": "p", "suffix": "s"}])
+  with pytest.raises(errors.UserError, match="data.jsonl:1: .*p3.png"):
+    _train({"x": {"path": path}}, processor, 1)
+
+
+def test_what_cannot_be_run_is_said_at_once(mixture, processor):
+  with pytest.raises(errors.UserError, match="batch_size 5 is not divisible by 2 processes"):
+    _train(mixture, processor, 1, batch_size=5, num_processes=2)
+  with pytest.raises(errors.UserError, match="train.data is empty"):
+    _train({}, processor, 1)
+
+
+def test_closing_twice_is_fine_and_ends_the_iterator(mixture, processor):
+  batches = pipeline.train_batches(mixture, processor, batch_size=2, text_len=TEXT_LEN, seed=0)
+  next(batches)
+  batches.close()
+  batches.close()
+  assert list(batches) == []
+
+
+def test_an_epoch_is_every_record_once(mixture):
+  assert pipeline.num_examples(mixture) == 12

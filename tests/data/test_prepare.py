@@ -1,0 +1,61 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from paligemma_jax import cache, errors
+from paligemma_jax.data import examples, prepare, sources
+from paligemma_jax.models import vqvae
+from paligemma_jax.processing import masks
+
+
+@pytest.fixture
+def source(write):
+  rng = np.random.default_rng(0)
+  objects = [
+    {"label": "a", "box": [2, 3, 30, 20], "mask": masks.encode_rle(rng.random((30, 40)) > 0.5)}
+    for _ in range(3)
+  ]
+  rows = [{"image": "x", "objects": o} for o in (objects[:1], [], objects[1:])]
+  return sources.Jsonl(write(rows))
+
+
+def test_codes_are_those_of_the_codec_on_the_crops(source, codec):
+  found = prepare.mask_codes(source, codec)
+  items = [o for record in source for o in record["objects"]]
+  crops = [masks.crop_for_codec(masks.decode_rle(o["mask"]), o["box"]) for o in items]
+  want = [tuple(row) for row in np.asarray(vqvae.encode(codec, jnp.stack(crops))).tolist()]
+  assert [found[i] for i in range(3)] == [want[:1], [], want[1:]]
+
+
+def test_codes_come_from_the_cache_until_something_changes(source, codec, monkeypatch):
+  first = prepare.mask_codes(source, codec)
+  runs = []
+  encode_all = prepare._encode_all
+  monkeypatch.setattr(prepare, "_encode_all", lambda *a: runs.append(1) or encode_all(*a))
+  again = prepare.mask_codes(source, codec)
+  np.testing.assert_array_equal(first.codes, again.codes)
+  assert not runs
+  prepare.mask_codes(source, {**codec, vqvae.CODEBOOK: codec[vqvae.CODEBOOK] + 1})
+  assert len(runs) == 1
+
+
+def test_a_damaged_cache_file_is_made_anew(source, codec):
+  first = prepare.mask_codes(source, codec)
+  (file,) = cache.directory("codes").iterdir()
+  file.write_bytes(b"half a f")
+  np.testing.assert_array_equal(prepare.mask_codes(source, codec).codes, first.codes)
+
+
+def test_an_object_without_mask_is_named(write, codec):
+  source = sources.Jsonl(write([{"image": "x", "objects": [{"label": "a", "box": [0, 0, 1, 1]}]}]))
+  with pytest.raises(errors.UserError, match='data.jsonl:1: an object has no "mask"'):
+    prepare.mask_codes(source, codec)
+
+
+def test_lengths_are_those_of_the_layout(write, processor):
+  tokenizer = processor.tokenizer
+  long = "a cat and a dog"
+  source = sources.Jsonl(write([{"prefix": "caption en", "suffix": ["yes", long]}, {"bad": 1}]))
+  prompt, whole = prepare.token_lengths(source, examples.Rules(), processor)
+  assert prompt.tolist() == [1 + len(tokenizer.encode("caption en")) + 1, 0]
+  assert whole.tolist() == [prompt[0] + len(tokenizer.encode(long)) + 1, 0]

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+
+import pytest
+
+from paligemma_jax import errors, metrics
+
+ROW = {
+  "prediction": "a",
+  "suffix": "a",
+  "objects": [{"label": "a", "box": [0, 0, 2, 2], "mask": None}],
+  "pred_objects": [],
+  "nll_sum": 0.8,
+  "nll_avg": 0.4,
+}
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_every_metric_gives_named_numbers(name):
+  scores = metrics.resolve(name)([ROW, ROW])
+  assert scores
+  for key, value in scores.items():
+    assert isinstance(key, str) and 0 <= value <= 1  # of this row perplexity, too
+
+
+def test_an_unknown_metric_names_the_place_and_the_nearest():
+  with pytest.raises(errors.UserError, match=r'evals.val.metric.*did you mean "exact_match"'):
+    metrics.resolve("exct_match", "evals.val.metric")
+
+
+def test_a_function_is_a_metric_and_none_scores_nothing():
+  assert metrics.resolve(lambda rows: {"n": len(rows)})([ROW]) == {"n": 1}
+  assert metrics.resolve("")([ROW]) == {}
+  assert metrics.resolve(None)([ROW]) == {}
+
+
+def test_scores_of_single_rows():
+  rows = [ROW, {**ROW, "prediction": "b"}]
+  got = metrics.with_scores(metrics.resolve("exact_match"), rows)
+  assert [row["scores"] for row in got] == [{"exact_match": 1}, {"exact_match": 0}]
+  assert metrics.with_scores(lambda rows: {"n": 1}, rows)[0]["scores"] == {}
+
+
+def test_metrics_load_no_framework():
+  code = (
+    "import sys, paligemma_jax.metrics; print({'jax', 'torch', 'tensorflow'} & set(sys.modules))"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert done.stdout.strip() == "set()"

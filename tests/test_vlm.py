@@ -1,0 +1,88 @@
+"""Load, ask, save: the object that users hold."""
+
+import jax
+import numpy as np
+import pytest
+
+import paligemma_jax as pg
+from paligemma_jax import errors, sharding, vlm
+from paligemma_jax.models import paligemma, vqvae
+from paligemma_jax.processing import processor
+from tests import golden, toy
+
+
+@pytest.fixture
+def one_device():
+  return jax.sharding.Mesh(np.array(jax.devices()[:1]), ("fsdp",))
+
+
+def make(family="paligemma2", codec=None, **settings):
+  config = toy.config(family, **settings)
+  return vlm.VLM(
+    model=paligemma.PaliGemma(config),
+    params=sharding.unflatten(toy.flat_params(config)),
+    processor=processor.Processor(
+      toy.tokenizer(), config.img.res, config.img.num_tokens, "bicubic"
+    ),
+    config=config,
+    codec=codec,
+  )
+
+
+def answer(model):
+  batch = model.processor(images=list(toy.pictures()[:2]), prompts=["caption en", "detect cat"])
+  return pg.generate(model, batch, max_new_tokens=6)
+
+
+@pytest.mark.parametrize("name", ["out.npz", "hf", "orbax"])
+@pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
+def test_what_is_saved_loads_with_all_that_is_needed_and_answers_the_same(tmp_path, family, name):
+  codec = {
+    k: np.full(s, 0.5, np.float32) for k, s in vqvae.param_shapes(hidden=2, embedding=4).items()
+  }
+  settings = {"final_logits_softcap": 5.0} if family == "paligemma2" else {}  # no Gemma 1 has one
+  model = make(family, codec, **settings)
+  pg.save(model, tmp_path / name, format=name.removesuffix(".npz") if "." not in name else None)
+  loaded = pg.load(tmp_path / name)
+  assert loaded.config == model.config
+  assert loaded.processor.resize == "bicubic"
+  assert set(loaded.codec) == set(codec)
+  for key, x in sharding.flatten(model.params).items():
+    np.testing.assert_array_equal(sharding.flatten(loaded.params)[key], x, err_msg=key)
+  a, b = answer(model), answer(loaded)
+  assert a.text == b.text
+  np.testing.assert_array_equal(a.tokens, b.tokens)
+  np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
+
+
+def test_settings_and_resolution_can_be_overridden(tmp_path):
+  model = make()
+  pg.save(model, tmp_path / "m.npz")
+  loaded = pg.load(
+    tmp_path / "m.npz", config={"final_logits_softcap": 7.0, "res": 56, "resize": "bilinear"}
+  )
+  assert loaded.config == model.config.replace(final_logits_softcap=7.0, res=56)
+  assert loaded.params["img"]["pos_embedding"].shape == (1, 16, 24)
+  assert (loaded.processor.res, loaded.processor.resize) == (56, "bilinear")
+  with pytest.raises(errors.UserError, match='did you mean "final_logits_softcap"'):
+    pg.load(tmp_path / "m.npz", config={"final_logit_softcap": 7.0})
+
+
+def test_a_checkpoint_without_a_tokenizer_loads_and_says_what_is_missing_when_asked():
+  model = pg.load(golden.weights_path("pg1_tiny"))
+  with pytest.raises(errors.UserError, match="no tokenizer.*--tokenizer"):
+    model.processor(images=[toy.pictures()[0]], prompts=["caption en"])
+
+
+@pytest.mark.parametrize("tag", golden.TAGS)
+def test_golden_logits_through_the_npz_and_through_the_hugging_face_folder(tag, one_device):
+  io, sizes = golden.io(tag), golden.config(tag)["llm"]
+  settings = {
+    "attn_logits_softcap": sizes.get("attn_logits_softcap", 0.0),
+    "final_logits_softcap": 0.0,
+  }
+  for path in (golden.weights_path(tag), golden.DIR / f"{tag}_hf"):
+    model = pg.load(path, config=settings, mesh=one_device)
+    args = io["image"], io["text"][:, :-1], io["mask_ar"][:, :-1]
+    logits, _ = model.model.apply({"params": model.params}, *args)
+    np.testing.assert_allclose(logits, io["out_logits"], atol=2e-4, rtol=0, err_msg=str(path))

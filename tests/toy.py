@@ -1,0 +1,52 @@
+"""A toy model, tokenizer and pictures for the tests: small, deterministic, nothing downloaded."""
+
+import functools
+
+import numpy as np
+
+from paligemma_jax.models import variants
+
+
+def config(family: str = "paligemma", vocab_size: int = 1500, res: int = 28, **settings):
+  """A model of two layers a tower whose odd sizes catch transposed axes (N*H is not D)."""
+  img = variants.ImageConfig(width=24, depth=2, mlp_dim=40, num_heads=3, patch_size=14, res=res)
+  if family == "paligemma":
+    llm = variants.DecoderConfig(48, 2, 80, 4, 1, 16, vocab_size)
+  else:
+    llm = variants.DecoderConfig(
+      48, 2, 80, 4, 2, 16, vocab_size, post_norms=True, attn_logits_softcap=50.0
+    )
+  return variants.ModelConfig(img, llm).replace(**settings)
+
+
+def flat_params(cfg, seed: int = 0, dtype=np.float32) -> dict[str, np.ndarray]:
+  """Random parameters, flat name -> array; every value is exact in bfloat16."""
+  rng = np.random.default_rng(seed)
+  flat = {}
+  for name, shape in variants.param_shapes(cfg).items():
+    scale = 0.1 if name.endswith(("scale", "bias")) else shape[-2 if len(shape) > 1 else 0] ** -0.5
+    x = rng.normal(size=shape).astype(np.float32) * np.float32(scale)
+    flat[name] = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(dtype)
+  return flat
+
+
+@functools.cache
+def pictures() -> tuple[np.ndarray, ...]:
+  """Four uint8[H, W, 3] pictures of different shapes."""
+  rng = np.random.default_rng(7)
+  return tuple(
+    rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    for h, w in ((30, 40), (28, 28), (17, 9), (50, 31))
+  )
+
+
+@functools.cache
+def tokenizer():
+  """A BPE tokenizer with Gemma's special layout, at most the 1500 ids of `config()`."""
+  from paligemma_jax.processing import tokenizer as tokenizer_lib
+
+  lines = [
+    "caption en", "answer en how many digits?", "answer en what colour?", "detect cat ; dog",
+    "segment cat", "three digits: 1, 4 and 9", "a cat and a dog", "yes", "no", "red", "dark red",
+  ]  # fmt: skip
+  return tokenizer_lib.Tokenizer.train(lines * 4, vocab_size=1500)

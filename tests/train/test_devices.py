@@ -1,0 +1,82 @@
+"""The same training on one device and on eight."""
+
+import jax
+import numpy as np
+import pytest
+
+from paligemma_jax import sharding
+from paligemma_jax.configs import meshes
+from paligemma_jax.models import paligemma
+from paligemma_jax.structs import Batch
+from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import saved, setup, step
+from tests import toy
+
+STEPS, BATCH = 20, 8
+
+
+def random_batch(config):
+  rng = np.random.default_rng(0)
+  res, vocab = config.img.res, config.llm.vocab_size
+  return Batch(
+    image=rng.integers(0, 256, (BATCH, res, res, 3), dtype=np.uint8),
+    mask_image=np.ones((BATCH, 1), bool),
+    text=rng.integers(0, vocab, (BATCH, 7), dtype=np.int32),
+    mask_ar=np.tile(np.array([0, 0, 0, 1, 1, 1, 1], np.int32), (BATCH, 1)),
+    mask_input=np.ones((BATCH, 7), bool),
+    mask_loss=np.tile(np.array([0, 0, 0, 1, 1, 1, 0], np.float32), (BATCH, 1)),
+    valid=np.ones(BATCH, bool),
+  )
+
+
+def train(mesh_name: str) -> tuple[list[float], step.TrainState]:
+  """The losses of 20 steps in float32, and the final state."""
+  config = toy.config(vocab_size=1496)
+  layout = meshes.get(mesh_name)
+  devices = jax.devices()[:1] if mesh_name == "single" else None
+  mesh, rules = sharding.make_mesh(layout["axes"], devices), layout["rules"]
+  model = paligemma.PaliGemma(config, rules=rules)
+  flat = toy.flat_params(config)
+  made = optimizers.make(flat, STEPS, lr=1e-3, schedules=((".*", {"warmup_steps": 2}),))
+  start = lambda: step.init_state(sharding.unflatten(flat), made, seed=0)
+  shardings = saved.state_shardings(jax.eval_shape(start), mesh, rules)
+  parts = setup.Parts(None, config, None, None, mesh=mesh, rules=rules, model=model)
+  train_step = setup.jit_step(parts, made, shardings)
+  losses = []
+  with jax.set_mesh(mesh):
+    state = jax.jit(start, out_shardings=shardings)()
+    batch = sharding.put_batch(random_batch(config), mesh, rules)
+    for _ in range(STEPS):
+      state, scalars = train_step(state, batch)
+      losses.append(float(scalars["loss"]))
+  return losses, state
+
+
+@pytest.fixture(autouse=True)
+def split_small_parameters_too(monkeypatch):
+  monkeypatch.setattr(sharding, "AUTO_MIN_SIZE", 1)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "fsdp_tensor"])
+def test_losses_do_not_depend_on_the_devices(name):
+  assert len(jax.devices()) == 8
+  one, _ = train("single")
+  eight, state = train(name)
+  np.testing.assert_allclose(eight, one, rtol=1e-5)
+  assert one[-1] < one[0] - 0.5  # it learns the batch by heart
+
+  table = state.params["llm"]["embedder"]["input_embedding"]
+  assert not table.is_fully_replicated
+  tree = saved.to_tree(state)["opt_state"]
+  (mean,) = [x for path, x in tree.items() if path.endswith("mu.llm.embedder.input_embedding")]
+  assert mean.sharding == table.sharding  # moments lie where their parameters lie
+
+
+def test_a_state_survives_the_form_it_is_saved_in():
+  made = optimizers.make(toy.flat_params(toy.config()), 3, lr=1e-3, optimizer="adafactor")
+  params = sharding.unflatten(toy.flat_params(toy.config()))
+  state = step.init_state(params, made, seed=1)
+  again = saved.from_tree(saved.to_tree(state), jax.eval_shape(lambda: state))
+  assert jax.tree.structure(again) == jax.tree.structure(state)
+  for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+    np.testing.assert_array_equal(a, b)

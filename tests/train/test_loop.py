@@ -1,0 +1,195 @@
+"""The whole loop on toy data: what a workdir holds, and that stopping leaves no trace."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from paligemma_jax import errors
+from paligemma_jax.checkpoint import formats
+from paligemma_jax.train import log as logs
+from paligemma_jax.train import loop, settings
+from tests.train import toy_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+  before = os.environ.get("PALIGEMMA_CACHE")
+  os.environ["PALIGEMMA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+  yield
+  os.environ.pop("PALIGEMMA_CACHE")
+  if before:
+    os.environ["PALIGEMMA_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  return toy_run.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+  """(workdir, what the callback saw, returned scores) of a run from beginning to end."""
+  workdir, seen = tmp_path_factory.mktemp("run") / "workdir", []
+  scores = loop.train(
+    toy_run.config(data), workdir, callbacks=[lambda step, values: seen.append((step, values))]
+  )
+  return workdir, seen, scores
+
+
+def final_params(workdir):
+  source = formats.open(workdir)
+  assert source.meta["step"] == 12
+  return {name: source.read(name) for name in source.shapes}
+
+
+def assert_same_run(workdir, wanted):
+  got, want = final_params(workdir), final_params(wanted)
+  assert got.keys() == want.keys()
+  for name in want:
+    np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+  losses = lambda d: [(x["step"], x["loss"]) for x in logs.read_metrics(d) if "loss" in x]
+  assert losses(workdir) == losses(wanted)
+  scores = lambda d: [
+    {k: v for k, v in x.items() if k == "step" or k.startswith("eval/")}
+    for x in logs.read_metrics(d)
+    if "loss" not in x
+  ]
+  assert scores(workdir) == scores(wanted)
+
+
+def test_a_workdir_holds_everything(undisturbed):
+  workdir, seen, scores = undisturbed
+  assert [step for step, _ in seen] == list(range(1, 13))
+  losses = [values["loss"] for _, values in seen]
+  assert losses[-1] < 0.5 * losses[0]
+  assert seen[0][1]["lr"] == 0.0  # the first step of the warmup
+
+  lines = logs.read_metrics(workdir)
+  assert [x["step"] for x in lines if "loss" in x] == list(range(1, 13))
+  assert [x["step"] for x in lines if "eval/val/exact_match" in x] == [6, 12]
+  assert scores["val"]["exact_match"] == lines[-1]["eval/val/exact_match"]
+  assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"5", "10", "12"}
+  predictions = (workdir / "predictions/val.jsonl").read_text().splitlines()
+  assert len(predictions) == 8 and "prediction" in json.loads(predictions[0])
+  assert "<svg" in (workdir / "report.html").read_text()
+  assert json.loads((workdir / settings.CONFIG).read_text())["train"]["optimizer"] == "adam"
+  assert "tokenizer.model" in formats.open(workdir).assets
+
+
+def test_a_finished_workdir_is_left_alone(undisturbed, data, capsys):
+  workdir, _, scores = undisturbed
+  files = lambda: {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+  before = files()
+  assert loop.train(toy_run.config(data), workdir) == scores
+  assert "is finished (12 steps)" in capsys.readouterr().out
+  assert files() == before
+
+
+@pytest.mark.parametrize("step", [3, 7, 12])
+def test_going_on_after_an_interruption_repeats_the_undisturbed_run(
+  undisturbed, data, tmp_path, step
+):
+  def interrupt(done, values):
+    if done == step:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(toy_run.config(data), tmp_path, callbacks=[interrupt])
+  loop.train(toy_run.config(data), tmp_path)
+  assert_same_run(tmp_path, undisturbed[0])
+
+
+def test_going_on_with_another_mesh_gives_the_same_curve(undisturbed, data, tmp_path):
+  workdir, seen, _ = undisturbed
+  shutil.copytree(workdir, tmp_path / "copy")
+  shutil.rmtree(tmp_path / "copy/checkpoints/12")
+  got = []
+  config = toy_run.config(data, mesh="single")
+  loop.train(config, tmp_path / "copy", callbacks=[lambda step, x: got.append((step, x["loss"]))])
+  assert [step for step, _ in got] == [11, 12]
+  want = [values["loss"] for _, values in seen[10:]]
+  np.testing.assert_allclose([loss for _, loss in got], want, rtol=1e-5)
+
+
+def test_sigterm_saves_and_asks_to_be_run_again(undisturbed, data, tmp_path):
+  ask = lambda done, values: os.kill(os.getpid(), signal.SIGTERM) if done == 7 else None
+  with pytest.raises(SystemExit) as e:
+    loop.train(toy_run.config(data), tmp_path, callbacks=[ask])
+  assert e.value.code == 75
+  assert formats.open(tmp_path).meta["step"] in (8, 9)
+  loop.train(toy_run.config(data), tmp_path)
+  assert_same_run(tmp_path, undisturbed[0])
+
+
+def test_an_evaluation_that_was_cut_off_is_done_again(undisturbed, data, tmp_path):
+  loop.train(toy_run.config(data), tmp_path)
+  lines = (tmp_path / logs.METRICS).read_text().splitlines(keepends=True)
+  (tmp_path / logs.METRICS).write_text("".join(lines[:-1]))  # without the scores of step 12
+  (tmp_path / "report.html").unlink()
+  loop.train(toy_run.config(data), tmp_path)
+  assert_same_run(tmp_path, undisturbed[0])
+  assert (tmp_path / "report.html").exists()
+
+
+def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(data, tmp_path):
+  changes = {"train.optimizer": "sgd", "train.lr": 1e30, "train.grad_clip_norm": 0.0}
+  with pytest.raises(errors.UserError, match=r"step \d+: .* is (nan|inf), the training diverged"):
+    loop.train(toy_run.config(data, **changes, **{"checkpoint.every": 1}), tmp_path)
+  source = formats.open(tmp_path)
+  assert all(np.isfinite(source.read(name)).all() for name in source.shapes)
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"train.batch_size": 12}, "batch_size 12 is not divisible by 8 devices"),
+    ({"train.data.mine.path": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ({"input.tokenizer": "nowhere"}, "nowhere"),
+    ({"input.text_len": 4}, "text_len"),
+    ({"model.init": "nowhere.npz"}, "nowhere.npz does not exist"),
+    ({"train.freeze": ("image/.*",)}, '"image/.*" matches no whole parameter name'),
+  ],
+)
+def test_mistakes_stop_before_anything_is_written(data, tmp_path, changes, message):
+  with pytest.raises(errors.UserError, match=re.escape(message)):
+    loop.train(toy_run.config(data, **changes), tmp_path / "workdir")
+  assert not (tmp_path / "workdir").exists()
+
+
+def test_a_fine_tune_starts_from_a_checkpoint_and_trains_what_the_recipe_says(
+  undisturbed, data, tmp_path
+):
+  changes = {"model.init": str(undisturbed[0]), "model.preset": "", "input.tokenizer": ""}
+  changes |= {"train.recipe": "head_only", "train.lr": 0.0}
+  loop.train(toy_run.config(data, **changes), tmp_path)
+  before, after = final_params(undisturbed[0]), final_params(tmp_path)
+  moved = {name for name in before if not np.array_equal(before[name], after[name])}
+  assert moved == {"img/head/kernel", "img/head/bias"}
+
+
+@pytest.mark.slow
+def test_killed_ten_times_ends_with_the_same_bits(undisturbed, data, tmp_path):
+  rng, reached = random.Random(0), []
+  command = [sys.executable, "-m", "tests.train.toy_run", str(tmp_path), str(data)]
+  for _ in range(10):
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+      for line in process.stderr:
+        if b"compiled in" in line:  # from here on steps, evaluations and saves follow quickly
+          time.sleep(rng.random() * 2)
+          break
+      process.kill()
+    reached.append(max((x["step"] for x in logs.read_metrics(tmp_path)), default=0))
+    if reached[-1] == 12:  # too late this time: once more from the beginning
+      shutil.rmtree(tmp_path)
+  loop.train(toy_run.config(data), tmp_path)
+  assert_same_run(tmp_path, undisturbed[0])
+  assert len(set(reached)) > 2, reached

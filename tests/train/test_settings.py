@@ -1,0 +1,95 @@
+"""The config: what is wrong with it, and whether it is the one of the workdir."""
+
+import re
+
+import pytest
+
+from paligemma_jax import errors
+from paligemma_jax.train import settings
+from paligemma_jax.transfers import common
+
+
+def config(**changes):
+  c = common.base(res=0)
+  c.model.update(preset="tiny", init="")
+  c.train.data.mine = common.jsonl("train.jsonl")
+  c.evals.val = common.evaluate(common.jsonl("val.jsonl"), "exact_match")
+  c.update_from_flattened_dict(changes)
+  return c
+
+
+def test_the_recipe_s_values_are_filled_in():
+  c = settings.check(config(**{"train.recipe": "attention_sgd"}))
+  assert (c.train.optimizer, c.train.lr) == ("sgd", 0.03)
+  assert c.train.schedule.warmup_percent == 0.10
+
+
+def test_nested_dicts_with_some_keys_are_a_config_too():
+  data = {"mine": dict(common.jsonl("train.jsonl"))}
+  c = settings.check({"model": {"preset": "tiny", "init": ""}, "train": {"data": data}})
+  assert c.train.batch_size == common.base().train.batch_size
+
+
+def test_checking_twice_is_checking_once():
+  c = settings.check(config())
+  assert settings.check(c) == c
+
+
+@pytest.mark.parametrize(
+  "wrong, message",
+  [
+    ({"trian": {}}, 'config has no key "trian"; did you mean "train"?'),
+    ({"train": {"batchsize": 8}}, 'config has no key "train.batchsize"; did you mean "batch_size"'),
+    ({"train": {"batch_size": "8"}}, "config.train.batch_size takes int (e.g. 256), found '8'"),
+    ({"train": {"batch_size": True}}, "config.train.batch_size takes int"),
+    ({"train": {"batch_size": 0}}, "train.batch_size must be positive"),
+    ({"train": 3}, "config.train is a group of keys, found 3"),
+    ({"train": {"data": {"x": {"pth": "a"}}}}, 'no key "train.data.x.pth"; did you mean "path"?'),
+    ({"train": {"recipe": "ful"}}, 'did you mean "full"'),
+    ({"train": {"schedule": {"decay_type": "cosin"}}}, 'did you mean "cosine"'),
+    ({"train": {"schedule": {"warmup": 1}}}, '"warmup" is no option of cosine'),
+    ({"mesh": "fsp"}, 'mesh: "fsp" is unknown; did you mean "fsdp"?'),
+    ({"evals": {"val": {"metric": "exact"}}}, 'evals.val.metric: "exact" is unknown'),
+    ({"evals": {"val": {"every": 2.0}}}, "evals.val.every is a fraction of the training"),
+    ({"model": {"preset": "big"}}, 'model.preset: "big" is unknown'),
+  ],
+)
+def test_mistakes_are_named(wrong, message):
+  c = config().to_dict()
+  for key, value in wrong.items():
+    c[key] = merge(c.get(key), value)
+  with pytest.raises(errors.UserError, match=re.escape(message)):
+    settings.check(c)
+
+
+def merge(a, b):
+  return {**a, **{k: merge(a.get(k), v) for k, v in b.items()}} if isinstance(b, dict) and a else b
+
+
+def test_all_mistakes_of_a_kind_are_reported_at_once():
+  with pytest.raises(errors.UserError) as e:
+    settings.check({"sead": 1, "mash": "fsdp"})
+  assert len(str(e.value).splitlines()) == 2
+
+
+def test_another_config_on_the_same_workdir_stops_with_a_table(tmp_path):
+  settings.store(settings.check(config()), tmp_path)
+  settings.check_stored(settings.check(config()), tmp_path)  # the same: nothing happens
+  changed = {"seed": 7, "train.batch_size": 128}
+  with pytest.raises(errors.UserError) as e:
+    settings.check_stored(settings.check(config(**changed)), tmp_path)
+  message = str(e.value)
+  assert re.search(r"seed +0 +7", message) and re.search(r"train.batch_size +256 +128", message)
+  assert "--config.resume=override" in message
+  settings.check_stored(settings.check(config(resume="override", **changed)), tmp_path)
+
+
+@pytest.mark.parametrize("key, value", [("mesh", "single"), ("log_every", 1), ("train.workers", 2)])
+def test_what_does_not_change_the_result_may_differ(tmp_path, key, value):
+  settings.store(settings.check(config()), tmp_path)
+  settings.check_stored(settings.check(config(**{key: value})), tmp_path)
+
+
+def test_override_is_not_stored(tmp_path):
+  settings.store(settings.check(config(resume="override")), tmp_path)
+  assert '"resume": ""' in (tmp_path / settings.CONFIG).read_text()

@@ -1,0 +1,135 @@
+"""The step against the reference's traces: four steps of every optimizer config of both models."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from paligemma_jax import sharding
+from paligemma_jax.models import paligemma, variants
+from paligemma_jax.structs import Batch
+from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import step
+from tests import golden
+
+RUNS = [(tag, run) for tag in golden.TAGS for run in golden.config(tag)["train_configs"]]
+NAMES = {  # optax_name of the reference -> ours
+  "scale_by_adam": "adam",
+  "big_vision.scale_by_adafactor": "adafactor",
+  "big_vision.sgd": "sgd",
+}
+
+
+@functools.cache
+def golden_model(tag: str) -> tuple[paligemma.PaliGemma, dict]:
+  """The model as the traces were made: no final soft-cap, float32 parameters."""
+  flat = golden.weights(tag)
+  llm = golden.config(tag)["llm"]
+  img = golden.config(tag)["img"]
+  config = variants.recognise({name: x.shape for name, x in flat.items()})
+  config = config.replace(
+    res=img["image_size"],
+    attn_logits_softcap=llm.get("attn_logits_softcap") or 0.0,
+    final_logits_softcap=0.0,
+    sliding_window=0,
+    query_pre_attn_norm=llm.get("query_pre_attn_norm", "rsqrt_head_dim"),
+  )
+  return paligemma.PaliGemma(config, remat="none"), flat
+
+
+def golden_batch(tag: str) -> Batch:
+  io = golden.io(tag)
+  image = io["image"]
+  frames = image.shape[1] if image.ndim == 5 else 1
+  return Batch(
+    image=image,
+    mask_image=np.ones((len(image), frames), bool),
+    text=io["text"],
+    mask_ar=io["mask_ar"],
+    mask_input=io["mask_input"],
+    mask_loss=io["mask_loss"].astype(np.float32),
+    valid=np.ones(len(image), bool),
+  )
+
+
+def golden_optimizer(tag: str, names, run: dict) -> optimizers.Optimizer:
+  rules = run["schedule"]
+  if isinstance(rules, dict):
+    rules = [(".*", rules)]
+  extra = {name: run[name] for name in ("lr_mults", "wd_mults") if name in run}
+  batch = golden.config(tag)["batch"]
+  return optimizers.make(
+    names,
+    run["total_steps"],
+    optimizer=NAMES[run["optax_name"]],
+    lr=run["lr"],
+    schedules=rules,
+    weight_decay=run.get("wd") or 0.0,
+    grad_clip_norm=run.get("grad_clip_norm") or 0.0,
+    batch_size=batch,
+    data_size=3 * batch,
+    **run.get("optax", {}),
+    **extra,
+  )
+
+
+@pytest.mark.parametrize("tag, run", RUNS)
+def test_traces_of_the_reference(tag, run):
+  config, want = golden.config(tag)["train_configs"][run], golden.io(tag)
+  want = {k.removeprefix(f"train_{run}/"): v for k, v in want.items() if f"train_{run}/" in k}
+  model, flat = golden_model(tag)
+  made = golden_optimizer(tag, flat, config)
+
+  factors = [made.factor(i) for i in range(len(want["schedule"]))]
+  np.testing.assert_allclose(factors, want["schedule"], rtol=1e-3, atol=1e-6)
+
+  state = step.init_state(sharding.unflatten(flat), made, seed=0)
+  train_step = jax.jit(step.make_train_step(model, made, config["label_smoothing"]))
+  trace = {"loss": [], "l2_grads": [], "l2_params": [], "l2_updates": []}
+  for _ in want["loss"]:
+    state, scalars = train_step(state, golden_batch(tag))
+    for name in trace:
+      trace[name].append(float(scalars[name]))
+  for name, values in trace.items():
+    np.testing.assert_allclose(values, want[name], rtol=1e-3, err_msg=name)
+  assert trace["l2_updates"][0] == 0.0  # warmup starts at exactly 0
+
+  final = sharding.flatten(state.params)
+  for name in [k.removeprefix("final/") for k in want if k.startswith("final/")]:
+    np.testing.assert_allclose(final[name], want[f"final/{name}"], rtol=1e-3, atol=1e-5)
+
+
+def test_frozen_parameters_hold_no_state_and_do_not_move():
+  model, flat = golden_model("pg1_tiny")
+  rules = [("llm/layers/attn/.*", {"decay_type": "cosine"}), (".*", None)]
+  made = optimizers.make(flat, 10, lr=0.01, schedules=rules)
+  state = step.init_state(sharding.unflatten(flat), made, seed=0)
+  trained = [name for name in flat if name.startswith("llm/layers/attn/")]
+  moments = sum(x.size for x in jax.tree.leaves(state.opt_state) if x.ndim)
+  assert moments == 2 * sum(flat[name].size for name in trained)
+
+  after, _ = jax.jit(step.make_train_step(model, made))(state, golden_batch("pg1_tiny"))
+  for name, x in sharding.flatten(after.params).items():
+    assert np.array_equal(x, flat[name]) is (name not in trained), name
+
+
+def test_a_row_that_only_fills_the_batch_adds_nothing():
+  model, flat = golden_model("pg1_tiny")
+  made = optimizers.make(flat, 10, lr=0.01, schedules=[(".*", {"decay_type": "cosine"})])
+  state = step.init_state(sharding.unflatten(flat), made, seed=0)
+  train_step = jax.jit(step.make_train_step(model, made))
+  batch = golden_batch("pg1_tiny")
+  half = np.array([True, True, False, False])
+  _, some = train_step(state, batch._replace(valid=half))
+  mask_loss = batch.mask_loss * half[:, None].astype(np.float32)
+  _, want = train_step(state, batch._replace(mask_loss=mask_loss))
+  assert float(some["loss"]) == float(want["loss"])
+
+
+def test_split_and_merge_are_inverse():
+  params = {"img": {"a": 1, "b": {"c": 2}}, "llm": {"d": 3}}
+  trained, frozen = step.split(params, ["img/b/c"])
+  assert trained == {"img": {"b": {"c": 2}}}
+  assert frozen == {"img": {"a": 1}, "llm": {"d": 3}}
+  assert step.merge(trained, frozen) == params

@@ -1,0 +1,175 @@
+"""What the transfer configs share: their arguments, their common settings, data and evaluations.
+
+Everything here returns plain data (`ml_collections.ConfigDict` of numbers, strings and tuples), so
+every key can be set on the command line: `--config.train.lr=3e-5`.
+
+Numbers: big_vision, configs/proj/paligemma/transfers/common.py and forkme.py.
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from paligemma_jax import errors
+
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+
+def args(arg: str | None, **defaults) -> ml_collections.ConfigDict:
+  """Reads what stands after the colon: `forkme.py:res=448,recipe=head_only,final`.
+
+  Args:
+    arg: comma-separated `key=value`, or `key` alone for a switch; None or "" for the defaults.
+    **defaults: every key there is, with its value; its type decides how the text is read.
+
+  Raises:
+    errors.UserError: an unknown or repeated key, or a value of another type.
+  """
+  a, seen = ml_collections.ConfigDict(defaults), set()
+  for part in filter(None, (arg or "").split(",")):
+    key, given, value = part.partition("=")
+    if key not in defaults:
+      raise errors.UserError(
+        f'config argument "{part}": "{key}" is unknown{errors.did_you_mean(key, defaults, 24)}'
+      )
+    if key in seen:
+      raise errors.UserError(f'config argument "{key}" is given twice; keep one')
+    seen.add(key)
+    a[key] = _read(key, value if given else None, defaults[key])
+  return a
+
+
+def _read(key, value, default):
+  """The text `value` (None: the key stood alone) as a value of the default's type."""
+  kind = type(default)
+  if value is None:
+    value = "true" if kind is bool else ""
+  try:
+    if kind is bool:
+      return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[value.lower()]
+    if value or kind is str:
+      return kind(value)
+  except (KeyError, ValueError):
+    pass
+  raise errors.UserError(
+    f'config argument "{key}": found "{value}", wanted {kind.__name__}, e.g. {key}={default}'
+  )
+
+
+def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
+  """Every setting of a run, with the values that the reference's transfers share.
+
+  Args:
+    res: pixels a side; 0 for the one of the checkpoint.
+    text_len: tokens of prefix, newline and suffix together.
+  """
+  c = ml_collections.ConfigDict()
+  c.seed = 0
+  c.resume = ""  # "override": go on although the config differs from the workdir's
+  c.build = ""  # "digits": make the embedded default's data, tokenizer and codec first
+  c.mesh = "fsdp"  # a name in configs/meshes.py
+  c.log_every = 50  # steps
+
+  c.model = ml_collections.ConfigDict()
+  c.model.preset = ""  # a name in models/variants.py; "": recognised from `init`
+  c.model.res = res  # another than the checkpoint's: the position embedding is resampled
+  c.model.init = f"pt_{res}.npz"  # checkpoint to start from; "": random parameters
+  c.model.dtype = ""  # of the computation; "": bfloat16 on TPU and GPU, float32 on CPU
+  c.model.remat = "nothing_saveable"  # what the backward pass finds saved; "none": everything
+  c.model.dropout = 0.0  # in the decoder's blocks
+  c.model.settings = _settings()
+
+  c.input = ml_collections.ConfigDict()
+  c.input.text_len = text_len
+  c.input.resize = ""  # "bilinear_antialias", "bilinear", "bicubic"; "": the checkpoint's
+  c.input.tokenizer = ""  # file or folder; "": beside the checkpoint, $PALIGEMMA_TOKENIZER
+  c.input.codec = ""  # npz of the mask codec, for segmentation
+
+  c.train = _train()
+  c.evals = ml_collections.ConfigDict()  # name -> evaluate(...)
+  c.checkpoint = ml_collections.ConfigDict(dict(every=1000, keep=3))  # steps; how many stay
+  return c
+
+
+def _settings():
+  """What shapes cannot tell of a checkpoint; None: as the checkpoint says, else the default."""
+  s = ml_collections.ConfigDict()
+  s.final_logits_softcap = config_dict.placeholder(float)  # 0.0: off
+  s.attn_logits_softcap = config_dict.placeholder(float)
+  s.sliding_window = config_dict.placeholder(int)  # tokens; 0: off
+  s.query_pre_attn_norm = config_dict.placeholder(str)
+  return s
+
+
+def _train():
+  t = ml_collections.ConfigDict()
+  t.data = ml_collections.ConfigDict()  # name -> jsonl(...), mixed by weight
+  t.epochs = 1.0
+  t.steps = 0  # 0: as many as the epochs ask for
+  t.batch_size = 256  # examples a step, over all devices
+  t.recipe = "full"  # "attention_sgd", "head_only": see train/recipes.py
+  t.lr = 0.0  # 0: the recipe's
+  t.weight_decay = 0.0  # of the image tower's kernels; not multiplied by lr, as the reference
+  t.optimizer = ""  # "adam", "sgd", "adafactor"; "": the recipe's
+  t.b1, t.b2 = 0.9, 0.999
+  t.mu_dtype = ""  # of Adam's first moment; "": the parameters'
+  t.grad_clip_norm = 1.0
+  t.label_smoothing = 0.0
+  t.schedule = ml_collections.ConfigDict(dict(decay_type=""))  # "": the recipe's, warmup included
+  t.schedule.warmup_percent = config_dict.placeholder(float)
+  t.lr_mults = ()  # (regex over parameter names, factor), …; the first that matches
+  t.freeze = ()  # regexes over parameter names
+  t.workers = 0  # processes that read data; 0: threads of this one
+  return t
+
+
+def jsonl(
+  path: str,
+  task: str = "text",
+  prefix: str = "",
+  suffix: str = "",
+  weight: float = 1.0,
+  where: str = "",
+) -> ml_collections.ConfigDict:
+  """A JSONL file as a source, one object per line.
+
+  Args:
+    path: of the file; relative to the folder the command is run in.
+    task: "text" (keys prefix and suffix), or "detect", "segment" (key objects).
+    prefix: a template over the record's own prefix, may use {field}; "": the record's.
+    suffix: key of the answer; "": "suffix".
+    weight: share in a mixture, relative to the other sources.
+    where: keeps only some records; "": all.
+  """
+  return ml_collections.ConfigDict(
+    dict(
+      kind="jsonl", path=path, task=task, prefix=prefix, suffix=suffix, weight=weight, where=where
+    )
+  )
+
+
+def evaluate(
+  data: ml_collections.ConfigDict,
+  metric: str,
+  every: float = 1.0,
+  max_new_tokens: int = 32,
+  batch_size: int = 64,
+  sampler: str = "greedy",
+  limit: int = 0,
+) -> ml_collections.ConfigDict:
+  """An evaluation that answers `data` and scores the answers.
+
+  Args:
+    data: a source, as `jsonl` gives it.
+    metric: a name in metrics.METRICS.
+    every: fraction of the training between two runs; 1.0: only at the end.
+    max_new_tokens: longest answer.
+    batch_size: examples at a time, over all devices.
+    sampler: as `paligemma generate --sampler`.
+    limit: only the first so many examples; 0: all.
+  """
+  return ml_collections.ConfigDict(
+    dict(
+      data=data, metric=metric, every=every, max_new_tokens=max_new_tokens, batch_size=batch_size,
+      sampler=sampler, limit=limit,
+    )
+  )  # fmt: skip
