@@ -1,10 +1,12 @@
 """A run that takes seconds: tiny preset, eight examples, five short answers.
 
-`python -m tests.train.toy_run WORKDIR DATA` trains it, for tests that kill the process.
+`python -m tests.train.toy_run WORKDIR DATA STEP` trains it and dies by SIGKILL after that step.
 """
 
 import json
+import os
 import pathlib
+import signal
 import sys
 
 from PIL import Image
@@ -47,4 +49,10 @@ def config(data: pathlib.Path, steps: int = 12, **changes):
 if __name__ == "__main__":
   from paligemma_jax.train import loop
 
-  loop.train(config(pathlib.Path(sys.argv[2])), sys.argv[1])
+  workdir, data, last = sys.argv[1:]
+
+  def kill(done, scalars):
+    if done >= int(last):
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  loop.train(config(pathlib.Path(data)), workdir, callbacks=[kill])
