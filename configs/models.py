@@ -16,4 +16,4 @@ MODELS = {
   for size in _SIZES
   for res, text_len in _TEXT_LEN.items()
 }
-MODELS["tiny-112"] = {"model": {"preset": "tiny", "res": 112}, "input": {"text_len": 64}}
+MODELS["tiny-112"] = {"model": {"preset": "tiny", "res": 112}, "input": {"text_len": 28}}

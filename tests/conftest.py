@@ -5,7 +5,12 @@ import pathlib
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault(
+  "XLA_FLAGS",
+  "--xla_force_host_platform_device_count=8"
+  # eight threads on a busy machine of two cores may meet late
+  " --xla_cpu_collective_call_terminate_timeout_seconds=600",
+)
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "paligemma_jax_test_cache")
 )

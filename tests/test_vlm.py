@@ -6,9 +6,12 @@ import pytest
 
 import paligemma_jax as pg
 from paligemma_jax import errors, sharding, vlm
+from paligemma_jax.decode import generate as decoding
+from paligemma_jax.decode.samplers import until_eos
 from paligemma_jax.models import paligemma, vqvae
 from paligemma_jax.processing import processor
 from tests import golden, toy
+from tests.decode import golden_batch
 
 
 @pytest.fixture
@@ -75,14 +78,28 @@ def test_a_checkpoint_without_a_tokenizer_loads_and_says_what_is_missing_when_as
 
 
 @pytest.mark.parametrize("tag", golden.TAGS)
-def test_golden_logits_through_the_npz_and_through_the_hugging_face_folder(tag, one_device):
+@pytest.mark.parametrize("name", ["npz", "hf"])
+def test_golden_logits_and_tokens_through_the_npz_and_the_hugging_face_folder(
+  tag, name, one_device
+):
+  path = golden.weights_path(tag) if name == "npz" else golden.DIR / f"{tag}_hf"
   io, sizes = golden.io(tag), golden.config(tag)["llm"]
   settings = {
     "attn_logits_softcap": sizes.get("attn_logits_softcap", 0.0),
     "final_logits_softcap": 0.0,
   }
-  for path in (golden.weights_path(tag), golden.DIR / f"{tag}_hf"):
-    model = pg.load(path, config=settings, mesh=one_device)
-    args = io["image"], io["text"][:, :-1], io["mask_ar"][:, :-1]
-    logits, _ = model.model.apply({"params": model.params}, *args)
-    np.testing.assert_allclose(logits, io["out_logits"], atol=2e-4, rtol=0, err_msg=str(path))
+  vlm = pg.load(path, config=settings, mesh=one_device)
+  args = io["image"], io["text"][:, :-1], io["mask_ar"][:, :-1]
+  logits, _ = vlm.model.apply({"params": vlm.params}, *args)
+  np.testing.assert_allclose(logits, io["out_logits"], atol=2e-4, rtol=0)
+
+  samplers = {"greedy": io["out_greedy_tokens"]}
+  for n in golden.config(tag)["beam_sizes"]:
+    samplers[f"beam:{n}"] = io[f"out_beam{n}_tokens"]
+  for sampler, want in samplers.items():
+    batch = sharding.put_batch(golden_batch.batch(tag), vlm.mesh, vlm.model.rules)
+    tokens, _ = decoding.generate(
+      vlm.model, vlm.params, batch, max_new_tokens=want.shape[1], sampler=sampler
+    )
+    kept = np.asarray(until_eos(want, 1))
+    np.testing.assert_array_equal(tokens, np.where(kept, want, 0), err_msg=sampler)

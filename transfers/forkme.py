@@ -67,16 +67,16 @@ def _digits():
   tasks = {  # name -> (kind of example, share of the mixture, metric)
     "caption": ("text", 0.4, "exact_match"),
     "count": ("text", 0.2, "exact_match"),
-    "question": ("text", 3.0, "exact_match"),
-    "detect": ("detect", 1.0, "boxes"),
-    "segment": ("segment", 1.0, "masks"),
+    "question": ("text", 2.0, "exact_match"),
+    "detect": ("detect", 1.5, "boxes"),
+    "segment": ("segment", 1.5, "masks"),
   }
   for name, (task, weight, metric) in tasks.items():
     train, val = (str(files / f"{split}_{name}.jsonl") for split in ("train", "val"))
     c.train.data[name] = common.jsonl(train, task=task, weight=weight)
     c.evals[name] = common.evaluate(common.jsonl(val, task=task), metric, every=1 / 3, limit=256)
-  c.train.update(steps=2250, batch_size=32, lr=2e-3, b2=0.95)
+  c.train.update(steps=3000, batch_size=32, lr=2e-3, b2=0.95)
   # From scratch: positions have to be told apart early, and a patch has 9,408 inputs that agree.
   c.train.lr_mults = (("img/pos_embedding", 5.0), ("img/embedding/.*", 0.5))
-  c.checkpoint.every = 750
+  c.checkpoint.every = 1000
   return c

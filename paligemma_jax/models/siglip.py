@@ -171,4 +171,5 @@ def scan_layers(block: type[nn.Module], remat: str, depth: int, in_axes: tuple):
     split_rngs={"params": True, "dropout": True},
     in_axes=in_axes,
     length=depth,
+    unroll=depth if depth <= 4 else 1,  # XLA fuses across the few layers of a tiny model
   )

@@ -29,7 +29,7 @@ def codec(tmp_path_factory, disc):
   ]
   line = {"image": "disc.png", "objects": objects}
   (folder / "masks.jsonl").write_text(json.dumps(line))
-  size = ("--hidden", "4", "--embedding", "8", "--batch-size", "4", "--steps", "75")
+  size = ("--hidden", "4", "--embedding", "8", "--batch-size", "4", "--steps", "150")
   argv = ["codec", "train", "--data", f"{folder}/masks.jsonl", "--out", f"{folder}/codec.npz"]
   assert main.main([*argv, *size]) == 0
   return folder / "codec.npz"
@@ -46,7 +46,7 @@ def test_a_mask_comes_back_from_its_tokens(codec, disc, run, tmp_path):
   with Image.open(back) as picture:
     found = np.asarray(picture) > 0
   assert found.shape == disc.shape
-  assert (found & disc).sum() / (found | disc).sum() > 0.5
+  assert (found & disc).sum() / (found | disc).sum() > 0.8
 
 
 def test_a_box_that_lies_outside_is_refused(codec, disc, refuse, tmp_path):
