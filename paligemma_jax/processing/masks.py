@@ -6,6 +6,8 @@ Source: big_vision `pp/proj/paligemma/segmentation.py` and the evaluator of RefC
 functions follow its public demo.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -13,6 +15,7 @@ from paligemma_jax import errors, structs
 from paligemma_jax.processing import bilinear
 
 SIDE = 64  # pixels of a mask as the codec sees it
+_FINER = 5  # points a pixel on which the edges of polygons are traced
 
 
 def crop_for_codec(mask: np.ndarray, box) -> np.ndarray:
@@ -133,6 +136,56 @@ def decode_rle(rle: dict, place: str = "mask") -> np.ndarray:
     )
   flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
   return flat.reshape((height, width), order="F")
+
+
+def fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
+  """The pixels inside polygons, joined: the very ones that COCO's own tools find.
+
+  Edges are traced on a grid five times finer than the pixels. In every column, a pixel is inside
+  when the edges cross the column's middle an odd number of times at or above it.
+
+  Args:
+    polygons: each x0 y0 x1 y1 …, pixels; a pixel covers the square from its index to the next.
+    height, width: of the picture.
+
+  Returns:
+    bool[height, width].
+
+  Source: cocoapi `common/maskApi.c`, rleFrPoly.
+  """
+  out = np.zeros((height, width), bool)
+  for polygon in polygons:
+    corner = np.trunc(_FINER * np.asarray(polygon, np.float64).reshape(-1, 2) + 0.5).astype(int)
+    x, y = _outline(corner, np.roll(corner, -1, axis=0))
+    step = np.flatnonzero(x[1:] != x[:-1])
+    column = (np.minimum(x[step], x[step + 1]) + 0.5) / _FINER - 0.5
+    row = np.ceil(np.clip((np.minimum(y[step], y[step + 1]) + 0.5) / _FINER - 0.5, 0, height))
+    middle = (column == np.floor(column)) & (column >= 0) & (column < width)
+    if not middle.any():
+      continue
+    first, last = int(column[middle].min()), int(column[middle].max()) + 1
+    crossing = ((column[middle] - first) * height + row[middle]).astype(int)
+    odd = np.cumsum(np.bincount(crossing, minlength=(last - first) * height + 1)[:-1]) % 2 == 1
+    out[:, first:last] |= odd.reshape((height, last - first), order="F")
+  return out
+
+
+def _outline(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """x and y, int[M], of all grid points on the lines from start to end, both int[K, 2]."""
+  length = np.abs(end - start)
+  flat = length[:, 0] >= length[:, 1]
+  backward = np.where(flat, start[:, 0] > end[:, 0], start[:, 1] > end[:, 1])
+  low, high = (np.where(backward[:, None], a, b) for a, b in ((end, start), (start, end)))
+  count = length.max(axis=1) + 1
+  line = np.repeat(np.arange(len(start)), count)
+  along = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+  along = np.where(backward[line], count[line] - 1 - along, along)  # in the order of the polygon
+  rise, run = (high - low).astype(float), np.maximum(count - 1, 1)
+  slope = np.where(flat, rise[:, 1], rise[:, 0]) / run
+  across = np.where(flat, low[:, 1], low[:, 0])[line] + slope[line] * along
+  across = np.trunc(across + 0.5).astype(int)
+  first = np.where(flat, low[:, 0], low[:, 1])[line] + along
+  return np.where(flat[line], first, across), np.where(flat[line], across, first)
 
 
 def _one_pixel(start: int, end: int, size: int) -> tuple[int, int]:

@@ -133,3 +133,17 @@ def test_damaged_run_lengths_are_one_line_with_their_place(rle, words):
   with pytest.raises(errors.UserError, match=words) as e:
     masks.decode_rle(rle, "train.jsonl:3: objects[1].mask")
   assert str(e.value).startswith("train.jsonl:3: objects[1].mask: ") and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+  "polygons, size, counts",
+  [
+    ([[1.5, 1.5, 8.2, 2.1, 5.0, 7.7]], (10, 10), "f0192N2N00N2Nd0"),
+    ([[-2.0, -1.0, 6.0, 0.5, 4.4, 9.5, 0.0, 4.0]], (8, 7), "0531O1O<<"),  # juts out of the picture
+    ([[0.0, 0, 4, 0, 4, 4, 0, 4], [6.0, 6, 9, 6, 9, 9, 6, 9]], (10, 10), "04600000j0OWO0004"),
+    ([[2.0, 2, 2, 2, 2, 2]], (5, 5), "i0"),  # smaller than a pixel
+  ],
+)
+def test_polygons_are_filled_as_coco_does(polygons, size, counts):
+  # Run lengths of pycocotools 2.0.11: merge(frPyObjects(polygons, *size)).
+  assert masks.encode_rle(masks.fill(polygons, *size)) == {"size": list(size), "counts": counts}
