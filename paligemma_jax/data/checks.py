@@ -7,20 +7,17 @@ that breaks further in stops the run when it is read, with its name.
 """
 
 import difflib
-import io
 import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from PIL import Image
 
 from paligemma_jax import errors
 from paligemma_jax.data import examples, files, prepare, sources
-from paligemma_jax.processing import boxes
+from paligemma_jax.processing import boxes, image
 
 HEADERS = 20_000  # about 3 s
 REMOTE = 32
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF values that exchange width and height
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
 
 
@@ -211,7 +208,7 @@ def _pictures(source, pictures, report) -> None:
   for path in _spread(there, HEADERS) + _spread(remote, REMOTE):
     first = pictures[path][0][0]
     try:
-      width, height = _header(path, source.place(first))
+      height, width, _ = _header(path, source.place(first))
     except errors.UserError as e:
       report.add("image", first, str(e).removeprefix(f"{source.place(first)}: "))
       continue
@@ -226,18 +223,8 @@ def _spread(items: list, limit: int) -> list:
   return [items[k] for k in np.linspace(0, len(items) - 1, limit).astype(int)]
 
 
-def _header(path: str, place: str) -> tuple[int, int]:
-  """Width and height of a picture as it will be decoded, from its first bytes."""
-  try:
-    file = io.BytesIO(files.read_bytes(path, place)) if files.is_url(path) else path
-    with Image.open(file) as picture:
-      width, height = picture.size
-      # A PNG would be decoded to the end in search of EXIF.
-      known = picture.format != "PNG" or "exif" in picture.info
-      turned = known and picture.getexif().get(_ORIENTATION) in _TURNED
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-    raise errors.UserError(f"{path} is no image that Pillow can read; replace the file") from None
-  return (height, width) if turned else (width, height)
+def _header(path: str, place: str) -> image.Header:
+  return image.read_header(files.read_bytes(path, place) if files.is_url(path) else path, path)
 
 
 def _outside(objects: list[dict], width: int, height: int) -> Iterator[str]:

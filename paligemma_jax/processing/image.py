@@ -7,6 +7,7 @@ big_vision resizes bilinear, Hugging Face bicubic: their inputs are not intercha
 import io
 import os
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +16,15 @@ from paligemma_jax import errors
 from paligemma_jax.processing import bilinear
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+_TURNED = (5, 6, 7, 8)  # values of it that exchange width and height
+
+
+class Header(NamedTuple):
+  """What the first bytes of a picture say."""
+
+  height: int  # pixels of the upright picture, as `decode` gives it
+  width: int
+  orientation: int  # EXIF, 1..8: how it is stored; 1 is upright
 
 
 def decode(source, name: str = "") -> np.ndarray:
@@ -55,6 +65,30 @@ def decode(source, name: str = "") -> np.ndarray:
         return _from_pil(image, name or "image")
   except Image.UnidentifiedImageError:
     raise errors.UserError(f"{name or 'image'}: not an image ({_looks_like(source)})") from None
+
+
+def read_header(source: bytes | str | os.PathLike, name: str = "") -> Header:
+  """Size and orientation of a picture; nothing is decoded.
+
+  Args:
+    source: the bytes of a file, or a path.
+    name: what an error calls it; by default the path.
+
+  Raises:
+    errors.UserError: not a picture, or no such file.
+  """
+  name = name or ("image" if isinstance(source, bytes) else str(source))
+  try:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+      (width, height), kind = picture.size, picture.format
+      # A PNG would be decoded to the end in search of EXIF.
+      known = kind != "PNG" or "exif" in picture.info
+      orientation = picture.getexif().get(_ORIENTATION, 1) if known else 1
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    raise errors.UserError(f"{name} is no image that Pillow can read; replace the file") from None
+  if orientation in _TURNED and kind != "TIFF":  # Pillow opens a TIFF upright
+    height, width = width, height
+  return Header(height, width, orientation if orientation in range(1, 9) else 1)
 
 
 def resize(image: np.ndarray, res: int, method: str) -> np.ndarray:

@@ -112,6 +112,21 @@ def test_exif_orientation_turns_the_picture_upright():
   np.testing.assert_array_equal(got, np.rot90(pixels, -1))
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8, 99])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_the_header_tells_the_size_that_decoding_gives(tmp_path, format, orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  data = encoded(Image.fromarray(toy.pictures()[0]), format=format, exif=exif)
+  (tmp_path / "a").write_bytes(data)
+  for source in (data, tmp_path / "a"):
+    header = image.read_header(source)
+    assert header.orientation == (orientation if orientation < 9 else 1)
+    assert (header.height, header.width) == image.decode(data).shape[:2]
+  with pytest.raises(errors.UserError, match="x.png is no image that Pillow can read"):
+    image.read_header(b"<html>", "x.png")
+
+
 def test_the_first_frame_of_an_animation_counts():
   frames = [Image.new("RGB", (5, 4), c) for c in ("red", "blue")]
   data = encoded(frames[0], format="GIF", save_all=True, append_images=frames[1:])
