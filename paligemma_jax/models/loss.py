@@ -1,7 +1,13 @@
 """Suffix loss from hidden states and the embedding table. big_vision trainers/proj/paligemma/train.py.
 
-Letters: B batch, T text tokens, D width, V vocabulary, C tokens in a chunk.
+The logits [N, V] of a batch never exist: the vocabulary is walked through in pieces, forwards for
+the normaliser and backwards for the gradients, so that every piece of the table is read once each
+way whatever the number of tokens. (Pieces of tokens instead would read the whole table for each.)
+
+Letters: B batch, T text tokens, W supervised ones at most, N tokens, D width, V vocabulary.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +18,7 @@ from paligemma_jax.models import gemma
 
 Array = jax.Array | np.ndarray
 
-CHUNK_ELEMENTS = 2**26  # logits that exist at a time, 256 MB in float32 (chosen)
+PIECE = 2**23  # logits that exist at a time on a device, 32 MB in float32 (chosen)
 
 
 def suffix_loss(
@@ -23,12 +29,12 @@ def suffix_loss(
   label_smoothing: float = 0.0,
   final_logits_softcap: float = 0.0,
   dtype: str = "float32",
-  chunk: int | None = None,
+  window: int | None = None,
+  shards: tuple[int, int] = (1, 1),
 ) -> Float[Array, " B"]:
   """Cross entropy in nats per example: the weighted mean over its supervised tokens.
 
-  An example without any counts 0. The batch loss of the reference is the plain mean of these. The
-  logits exist for `chunk` tokens of every example at a time, in the backward pass too.
+  An example without any counts 0. The batch loss of the reference is the plain mean of these.
 
   Args:
     hidden: states after the final norm, at the positions that predict `targets`.
@@ -38,10 +44,37 @@ def suffix_loss(
     label_smoothing: share of the target spread evenly over the other V - 1 tokens.
     final_logits_softcap: of the model; 0.0 is off.
     dtype: of the product with the table; its sums, and all else, are float32.
-    chunk: C; None chooses it so that the logits stay within `CHUNK_ELEMENTS`.
+    window: W, when no example has supervised tokens further apart: only those are projected.
+    shards: (devices that share the batch, devices that share the rows of the table).
   """
-  nll = token_nll(hidden, table, targets, label_smoothing, final_logits_softcap, dtype, chunk)
+  nll, weights = supervised_nll(
+    hidden, table, targets, weights, label_smoothing, final_logits_softcap, dtype, window, shards
+  )
   return jnp.sum(nll * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1)
+
+
+def supervised_nll(
+  hidden: Float[Array, "B T D"],
+  table: Float[Array, "V D"],
+  targets: Int[Array, "B T"],
+  weights: Float[Array, "B T"],
+  label_smoothing: float = 0.0,
+  final_logits_softcap: float = 0.0,
+  dtype: str = "float32",
+  window: int | None = None,
+  shards: tuple[int, int] = (1, 1),
+) -> tuple[Float[Array, "B W"], Float[Array, "B W"]]:
+  """(negative log-likelihood in nats, weight) of the supervised tokens. Arguments as `suffix_loss`.
+
+  The W = `window` tokens of a row begin with its first supervised one; None keeps all T.
+  """
+  if window is not None and window < hidden.shape[1]:
+    first = jnp.argmax(weights > 0, axis=1)
+    columns = jnp.minimum(first, hidden.shape[1] - window)[:, None] + jnp.arange(window)[None]
+    hidden = jnp.take_along_axis(hidden, columns[..., None], axis=1)
+    targets, weights = (jnp.take_along_axis(x, columns, axis=1) for x in (targets, weights))
+  nll = token_nll(hidden, table, targets, label_smoothing, final_logits_softcap, dtype, shards)
+  return nll, weights
 
 
 def token_nll(
@@ -51,29 +84,90 @@ def token_nll(
   label_smoothing: float = 0.0,
   final_logits_softcap: float = 0.0,
   dtype: str = "float32",
-  chunk: int | None = None,
+  shards: tuple[int, int] = (1, 1),
+  pieces: int | None = None,
 ) -> Float[Array, "B T"]:
-  """Negative log-likelihood of every target, nats, float32. Arguments as `suffix_loss`."""
-  (B, T, _), V = hidden.shape, table.shape[0]
-  C = min(T, chunk or max(1, CHUNK_ELEMENTS // (B * V)))
-  table = table.astype(dtype)
+  """Negative log-likelihood of every target, nats, float32. Arguments as `suffix_loss`.
 
-  def nll(h, y):
-    z = jnp.einsum("BCD,VD->BCV", h.astype(dtype), table, preferred_element_type=jnp.float32)
-    z = gemma.softcap(z, final_logits_softcap)
-    log_norm = jax.nn.logsumexp(z, axis=-1)
-    logp = jnp.take_along_axis(z, y[..., None], axis=-1)[..., 0] - log_norm
-    if not label_smoothing:
-      return -logp
-    others = jnp.sum(z, axis=-1) - V * log_norm - logp
-    return -((1 - label_smoothing) * logp + label_smoothing / (V - 1) * others)
+  `pieces` divides V / shards[1]; None chooses it so that a device holds `PIECE` logits at most.
+  """
+  (B, T, D), V = hidden.shape, table.shape[0]
+  batch_shards, rows_shards = shards
+  pieces = pieces or _pieces(V // rows_shards, B * T * V // (batch_shards * PIECE))
+  # [s, p, v]: piece p takes a part of what every device has, so that none has to wait for another's.
+  split = table.astype(dtype).reshape(rows_shards, pieces, -1, D)
+  nll = _nll(hidden.reshape(B * T, D), split, targets.reshape(-1), label_smoothing,
+             final_logits_softcap, dtype)  # fmt: skip
+  return nll.reshape(B, T)
 
-  if C == T:
-    return nll(hidden, targets)
-  pad = -T % C
-  hidden = jnp.pad(hidden, ((0, 0), (0, pad), (0, 0)))
-  targets = jnp.pad(targets, ((0, 0), (0, pad)))
-  split = lambda x: jnp.moveaxis(x.reshape(B, -1, C, *x.shape[2:]), 1, 0)
-  step = lambda _, xs: (None, jax.checkpoint(nll)(*xs))
-  _, out = jax.lax.scan(step, None, (split(hidden), split(targets)))
-  return jnp.moveaxis(out, 0, 1).reshape(B, T + pad)[:, :T]
+
+def _pieces(rows: int, least: int) -> int:
+  """The smallest divisor of `rows` that is more than `least`."""
+  return next(n for n in range(min(least + 1, rows), rows + 1) if rows % n == 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _nll(hidden, table, targets, smoothing, softcap, dtype):
+  """float32[N] from hidden [N, D], table [s, p, v, D] in `dtype` and targets [N]."""
+  return _forward(hidden, table, targets, smoothing, softcap, dtype)[0]
+
+
+def _logits(hidden, table, targets, p, softcap, dtype):
+  """Of piece p: (logits float32[N, s, v], rows of the table [s, v, D], bool[N, s, v] the target)."""
+  shards, pieces, size, _ = table.shape
+  rows = jax.lax.dynamic_index_in_dim(table, p, axis=1, keepdims=False)
+  z = jnp.einsum("ND,svD->Nsv", hidden.astype(dtype), rows, preferred_element_type=jnp.float32)
+  ids = jnp.arange(shards)[:, None] * (pieces * size) + p * size + jnp.arange(size)[None]
+  return gemma.softcap(z, softcap), rows, targets[:, None, None] == ids[None]
+
+
+def _target(smoothing, vocab):
+  """(a, b) of the target distribution a * one-hot + b."""
+  b = smoothing / (vocab - 1)
+  return 1 - smoothing - b, b
+
+
+def _forward(hidden, table, targets, smoothing, softcap, dtype):
+  a, b = _target(smoothing, np.prod(table.shape[:3]))
+
+  def piece(carry, p):
+    most, total, right, everything = carry
+    z, _, hit = _logits(hidden, table, targets, p, softcap, dtype)
+    top = jnp.maximum(most, jnp.max(z, axis=(1, 2)))
+    total = total * jnp.exp(most - top) + jnp.sum(jnp.exp(z - top[:, None, None]), axis=(1, 2))
+    right = right + jnp.sum(jnp.where(hit, z, 0.0), axis=(1, 2))
+    if smoothing:
+      everything = everything + jnp.sum(z, axis=(1, 2))
+    return (top, total, right, everything), None
+
+  zeros = jnp.zeros(targets.shape, jnp.float32)
+  start = (jnp.full_like(zeros, -jnp.inf), zeros, zeros, zeros)
+  (most, total, right, everything), _ = jax.lax.scan(piece, start, jnp.arange(table.shape[1]))
+  log_norm = most + jnp.log(total)
+  nll = log_norm - a * right - b * everything
+  return nll, (hidden, table, targets, log_norm)
+
+
+def _backward(smoothing, softcap, dtype, saved, grad):
+  hidden, table, targets, log_norm = saved
+  a, b = _target(smoothing, np.prod(table.shape[:3]))
+  narrow = hidden.astype(dtype)
+
+  def piece(carry, p):
+    d_hidden, d_table = carry
+    z, rows, hit = _logits(hidden, table, targets, p, softcap, dtype)
+    dz = jnp.exp(z - log_norm[:, None, None]) - jnp.where(hit, a, 0.0) - b
+    dz = dz * grad[:, None, None]
+    if softcap:
+      dz = dz * (1 - jnp.square(z / softcap))
+    dz = dz.astype(dtype)
+    d_hidden += jnp.einsum("Nsv,svD->ND", dz, rows, preferred_element_type=jnp.float32)
+    d_rows = jnp.einsum("Nsv,ND->svD", dz, narrow)
+    return (d_hidden, jax.lax.dynamic_update_index_in_dim(d_table, d_rows, p, axis=1)), None
+
+  start = (jnp.zeros(hidden.shape, jnp.float32), jnp.zeros_like(table))
+  (d_hidden, d_table), _ = jax.lax.scan(piece, start, jnp.arange(table.shape[1]))
+  return d_hidden.astype(hidden.dtype), d_table, None
+
+
+_nll.defvjp(_forward, _backward)
