@@ -163,9 +163,11 @@ def assets(processor: processing.Processor, codec: dict | None) -> dict[str, byt
   return files
 
 
-def default_dtype() -> str:
-  """Of the computation: bfloat16 where the hardware multiplies it, else float32."""
-  return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+def default_dtype(platform: str | None = None) -> str:
+  """Of the computation: bfloat16 where the hardware (None: of this process) multiplies it, else
+  float32.
+  """
+  return "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
 
 
 def make_processor(

@@ -72,7 +72,7 @@ def train(
     inputs = setup.open_inputs(c, workdir / CHECKPOINTS / str(start) if resumed else None)
     _check_data(c, inputs.processor)
     parts = setup.prepare(c, inputs)
-    optimizer = _optimizer(c, parts, total, data_size)
+    optimizer = make_optimizer(c, parts.model.config, total, data_size)
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
     if jax.process_index() == 0:
@@ -128,12 +128,13 @@ def _checkpointer(c: ml_collections.ConfigDict, workdir: pathlib.Path, create: b
   return orbax.Checkpointer(folder, keep=c.checkpoint.keep)
 
 
-def _optimizer(
-  c: ml_collections.ConfigDict, parts: setup.Parts, total: int, data_size: int
+def make_optimizer(
+  c: ml_collections.ConfigDict, config: variants.ModelConfig, total: int, data_size: int
 ) -> optimizers.Optimizer:
+  """The optimizer that `c.train` asks for, over `total` steps of `data_size` examples an epoch."""
   t = c.train
   return optimizers.make(
-    variants.param_shapes(parts.model.config),
+    variants.param_shapes(config),
     total,
     optimizer=t.optimizer,
     lr=t.lr,

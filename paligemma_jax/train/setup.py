@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -72,8 +72,15 @@ def flat(tree: dict) -> dict[str, Any]:
   return sharding.flatten(tree)
 
 
-def make_mesh(name: str, batch_size: int) -> tuple[Mesh, sharding.Rules]:
+def make_mesh(
+  name: str, batch_size: int, devices: Sequence[jax.Device] | None = None
+) -> tuple[Mesh, sharding.Rules]:
   """Returns the mesh and rules of a name in configs/meshes.py.
+
+  Args:
+    name: NAME or NAME:TENSOR.
+    batch_size: examples a step, over all devices.
+    devices: to lay it over; None: all of this run.
 
   Raises:
     UserError: the batch does not divide over the devices that share it.
@@ -83,7 +90,7 @@ def make_mesh(name: str, batch_size: int) -> tuple[Mesh, sharding.Rules]:
   except (KeyError, ValueError):
     hint = errors.did_you_mean(name, meshes.MESHES)
     raise errors.UserError(f'mesh: "{name}" is unknown{hint}') from None
-  devices = jax.devices()
+  devices = list(jax.devices() if devices is None else devices)
   if name == "single":
     devices = devices[:1]
   mesh, rules = sharding.make_mesh(layout["axes"], devices), layout["rules"]
@@ -125,14 +132,16 @@ def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None 
   return Inputs(source, config, processor, codec)
 
 
-def prepare(c: ml_collections.ConfigDict, inputs: Inputs) -> Parts:
-  """Adds devices and model, but no parameters.
+def prepare(
+  c: ml_collections.ConfigDict, inputs: Inputs, devices: Sequence[jax.Device] | None = None
+) -> Parts:
+  """Adds devices (None: all of this run) and model, but no parameters.
 
   Raises:
     UserError: an unknown mesh, or a batch that does not divide over its devices.
   """
-  mesh, rules = make_mesh(c.mesh, c.train.batch_size)
-  dtype = c.model.dtype or vlm.default_dtype()
+  mesh, rules = make_mesh(c.mesh, c.train.batch_size, devices)
+  dtype = c.model.dtype or vlm.default_dtype(mesh.devices.flat[0].platform)
   model = paligemma.PaliGemma(inputs.config, dtype, c.model.remat, c.model.dropout, rules)
   return Parts(**vars(inputs), mesh=mesh, rules=rules, model=model)
 
@@ -225,7 +234,8 @@ def param_dtypes(
   c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
 ) -> dict[str, Any]:
   """Flat name -> dtype in memory: float32 for what trains, the rest as `recipes.frozen_dtype`."""
-  frozen = recipes.frozen_dtype(c.train.recipe, parts.model.dtype, jax.default_backend())
+  platform = parts.mesh.devices.flat[0].platform
+  frozen = recipes.frozen_dtype(c.train.recipe, parts.model.dtype, platform)
   stored = parts.source.dtypes if parts.source is not None else {}
   trainable = set(optimizer.trainable)
 
