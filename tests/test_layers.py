@@ -28,6 +28,8 @@ MAY = {
   " vlm evals configs transfers.common",  # whose base() names every key of a config
   "cli": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
   " vlm evals train configs",
+  "bench": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
+  " vlm evals train configs",
   "": "",  # __init__, __main__: the public names and the command line, see below
 }
 # Third-party package -> the only files that may name it.

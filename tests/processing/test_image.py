@@ -40,6 +40,17 @@ def test_bilinear_equals_the_reference_before_truncation(name):
   np.testing.assert_array_equal(got, data[name])
 
 
+def test_a_picture_of_many_blocks_equals_its_rows_one_by_one():
+  # The result is made in blocks of rows; a column of the picture is one block, whatever its length.
+  rng = np.random.default_rng(0)
+  tall = rng.integers(0, 256, (700, 3, 3), dtype=np.uint8)
+  for resize in (bilinear.antialiased, bilinear.plain):
+    whole = resize(tall, 333, 3)
+    for k in range(3):  # as wide as before: nothing is mixed across
+      np.testing.assert_array_equal(resize(tall[:, k : k + 1], 333, 1), whole[:, k : k + 1])
+    np.testing.assert_array_equal(resize(tall.transpose(1, 0, 2), 3, 333), whole.transpose(1, 0, 2))
+
+
 def test_bicubic_equals_pillow():
   data = golden.io("ops")
   for name in (k for k in data if k.startswith("resize/pil_bicubic_")):
