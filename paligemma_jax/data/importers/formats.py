@@ -1,0 +1,73 @@
+"""From other formats to our JSONL: the list of formats, and how their records are written."""
+
+import collections
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import tqdm
+
+from paligemma_jax import errors
+from paligemma_jax.data import files
+from paligemma_jax.data.importers import coco, folders, table, voc, yolo
+
+FORMATS = {  # name -> function(src, notes, **options) that yields records, paths of images absolute
+  "coco": coco.read,
+  "csv": table.read,
+  "folders": folders.read,
+  "voc": voc.read,
+  "yolo": yolo.read,
+}
+
+
+def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options) -> str:
+  """Writes DST, one record a line, whole or not at all.
+
+  Args:
+    name: of the format.
+    src: file or folder in it.
+    dst: where the JSONL file shall be; nothing may be there. Pictures stay where they are: their
+      paths become relative to it, absolute if they share no folder with it.
+    **options: of the format's function.
+
+  Returns:
+    One line: examples, objects and labels written, and what was left out.
+
+  Raises:
+    errors.UserError: what is wrong with the data, with its place, or that there is none.
+  """
+  dst = pathlib.Path(dst).absolute()
+  if dst.exists():
+    raise errors.UserError(f"{dst} exists already; choose another name or remove it first")
+  notes, counts, labels = collections.Counter(), collections.Counter(), set()
+
+  def lines() -> Iterator[bytes]:
+    records = FORMATS[name](src, notes, **options)
+    for record in tqdm.tqdm(records, desc=f"import {name}", unit="example", disable=None):
+      objects = record.get("objects") or []
+      counts["examples"] += 1
+      counts["objects"] += len(objects)
+      labels.update(o["label"] for o in objects)
+      record["image"] = _seen_from(record["image"], dst.parent)
+      yield json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    if not counts["examples"]:
+      left = "; ".join(f"{what}: {n}" for what, n in notes.items())
+      raise errors.UserError(f"{src}: nothing to import ({left or 'it is empty'})")
+
+  files.write_whole(dst, lines())
+  if labels:
+    counts["labels"] = len(labels)
+  said = [f"{n} {what if n > 1 else what[:-1]}" for what, n in counts.items() if n]
+  left = [f"{what}: {n}" for what, n in sorted(notes.items()) if n]
+  return "; ".join([", ".join(said), *left])
+
+
+def _seen_from(path: str, folder: pathlib.Path) -> str:
+  """The path relative to the folder, unless only the root is common to both; "/" between parts."""
+  if files.is_url(path):
+    return path
+  path = os.path.abspath(path)
+  if os.path.commonpath([path, folder]) == os.path.abspath(os.sep):
+    return path
+  return pathlib.Path(os.path.relpath(path, folder)).as_posix()

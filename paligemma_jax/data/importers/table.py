@@ -1,0 +1,98 @@
+"""CSV with a header: a picture, a prefix and a suffix a row. Format: RFC 4180.
+
+Commas, semicolons or tabs, whichever the header holds most. Quoted fields may hold line ends. All
+other columns are kept under their names, for templates and filters.
+"""
+
+import csv
+import io
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping
+
+from paligemma_jax import errors
+from paligemma_jax.data import files
+from paligemma_jax.data.importers import annotations
+
+
+def read(
+  src: str | os.PathLike,
+  notes: annotations.Notes,
+  *,
+  images: str = "",
+  columns: Mapping[str, str] | None = None,
+  prefix: str = "",
+) -> Iterator[dict]:
+  """Records of a CSV file, one a row, in its order.
+
+  Args:
+    src: the file, UTF-8.
+    notes: gets the number of empty suffixes.
+    images: folder that the names of pictures start from; "": the one that `src` lies in.
+    columns: key of the record -> name of the column, for "image", "prefix" and "suffix" where they
+      differ.
+    prefix: one prompt for all rows, instead of a column.
+
+  Raises:
+    errors.UserError: a column that is not there, a row of another length, a missing picture.
+  """
+  folder = images or os.path.dirname(os.path.abspath(src))
+  text = annotations.read_text(pathlib.Path(src))
+  rows = _rows(text, src)
+  _, header = next(rows, (1, []))
+  names = _names(header, dict(columns or {}), prefix, src)
+  for number, row in rows:
+    place = f"{src}:{number}"
+    if len(row) != len(header):
+      raise errors.UserError(
+        f"{place}: {len(row)} fields, the header has {len(header)}; quote fields that hold the"
+        " separator"
+      )
+    record = dict(zip(names, row))
+    path = files.join(folder, record["image"])
+    if not files.is_url(path):
+      annotations.frame_of(path, place)
+    if not record["suffix"].strip():
+      notes["empty suffixes, kept"] += 1
+    fixed = {"prefix": prefix} if prefix else {}
+    yield {"image": path, **{k: v for k, v in record.items() if k != "image"}, **fixed}
+
+
+def _rows(text: str, src) -> Iterator[tuple[int, list[str]]]:
+  """(line that it begins on, fields) of every row that is not blank."""
+  csv.field_size_limit(sys.maxsize)
+  head = text.partition("\n")[0]
+  delimiter = max(",;\t", key=head.count)
+  reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+  while True:
+    start = reader.line_num + 1
+    try:
+      row = next(reader, None)
+    except csv.Error as e:
+      raise errors.UserError(f"{src}:{start}: broken CSV ({e}); check the quotes") from None
+    if row is None:
+      return
+    if row:
+      yield start, row
+
+
+def _names(header: list[str], columns: dict[str, str], prefix: str, src) -> list[str]:
+  """The record's key of every column."""
+  header = [name.strip() for name in header]
+  for key, name in columns.items():
+    if header.count(name) != 1:
+      raise errors.UserError(
+        f'{src}:1: {header.count(name)} columns are named "{name}", wanted one for "{key}"'
+        f"{errors.did_you_mean(name, header)}"
+      )
+  keys = {name: key for key, name in columns.items()}
+  names = [keys.get(name, name) for name in header]
+  for key in ("image", "suffix") if prefix else ("image", "prefix", "suffix"):
+    if names.count(key) != 1:
+      other = " or --prefix TEXT" if key == "prefix" else ""
+      raise errors.UserError(
+        f'{src}:1: {names.count(key) or "no"} columns for "{key}" (found: {", ".join(header)});'
+        f" give --columns {key}=NAME{other}"
+      )
+  return names

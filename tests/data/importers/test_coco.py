@@ -1,0 +1,147 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paligemma_jax import errors
+from paligemma_jax.processing import image, masks
+from tests.data.importers.marked import MASK, red
+
+CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 10, "name": "traffic light"}]
+PARTS = [[5.0, 3, 12, 3, 12, 9, 5, 9], [12.0, 3, 20, 3, 20, 9, 12, 9]]  # together MASK
+BOX = [5, 3, 15, 6]  # x, y, width, height
+
+
+def _runs(mask):
+  """Plain run lengths, down the columns, zeros first."""
+  flat = mask.ravel(order="F").astype(int)
+  edges = np.flatnonzero(np.diff(flat)) + 1
+  counts = np.diff([0, *edges, flat.size]).tolist()
+  return {"size": list(mask.shape), "counts": [0] * int(flat[0]) + counts}
+
+
+def _instances(*annotations, images=None, **more):
+  made = [{"image_id": 7, "category_id": 3, "iscrowd": 0, "bbox": BOX, **a} for a in annotations]
+  images = images or [{"id": 7, "file_name": "a.png", "width": 40, "height": 30}]
+  return {"images": images, "annotations": made, "categories": CATEGORIES, **more}
+
+
+def test_boxes_and_masks_of_every_kind(draw, put, convert, rows):
+  draw("train2017/a.png"), draw("train2017/b.png")
+  images = [
+    {"id": 7, "file_name": "a.png", "width": 40, "height": 30},
+    {"id": 2, "file_name": "b.png", "width": 40, "height": 30},
+  ]
+  data = _instances(
+    {"image_id": 2, "segmentation": masks.encode_rle(MASK), "category_id": 10},
+    {"segmentation": PARTS},
+    {"segmentation": _runs(MASK), "bbox": [4.5, 2.25, 15.75, 7.5]},
+    {"segmentation": _runs(~MASK), "iscrowd": 1},
+    images=images,
+  )
+  src = put("annotations/instances_train2017.json", data)
+  source, said = convert("coco", src, images=str(src.parent.parent / "train2017"))
+  assert said == "2 examples, 3 objects, 2 labels; crowd regions, left out: 1"
+  assert [source[i]["image"] for i in range(2)] == ["train2017/a.png", "train2017/b.png"]
+  first, second = rows(source, "segment")
+  assert (first["id"], second["id"]) == (7, 2)
+  assert [o["box"] for o in first["objects"]] == [[5, 3, 20, 9], [4.5, 2.25, 20.25, 9.75]]
+  assert [o["label"] for o in second["objects"]] == ["traffic light"]
+  for item in first["objects"] + second["objects"]:
+    np.testing.assert_array_equal(item["mask"], MASK)
+
+
+def test_captions_become_one_list_of_answers(draw, put, convert, rows):
+  draw("a.png")
+  notes = [{"image_id": 7, "caption": c} for c in ("A red box.", " Grau, mit \u00fc und \u732b \n")]
+  images = [{"id": 7, "file_name": "a.png", "width": 40, "height": 30}]
+  source, said = convert("coco", put("c.json", {"images": images, "annotations": notes}))
+  assert said == "1 example"
+  (row,) = rows(source)
+  assert row["prefix"] == "caption en"
+  assert row["suffix"] == ["A red box.", "Grau, mit \u00fc und \u732b"]
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("stated", ["stored", "upright"])
+def test_a_picture_turned_by_its_exif(draw, put, convert, rows, orientation, stated):
+  turned = orientation > 4
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  path = draw("a.png", exif=exif)
+  marked = MASK  # as the annotator saw it
+  if stated == "upright" or not turned:
+    marked = (image.decode(path) == [255, 0, 0]).all(axis=-1)
+  x0, y0, x1, y1 = masks.box_of(marked)
+  height, width = marked.shape
+  annotation = {"bbox": [x0, y0, x1 - x0, y1 - y0], "segmentation": masks.encode_rle(marked)}
+  images = [{"id": 7, "file_name": "a.png", "width": width, "height": height}]
+  source, _ = convert("coco", put("i.json", _instances(annotation, images=images)))
+  (item,) = rows(source, "segment")[0]["objects"]
+  np.testing.assert_array_equal(item["mask"], red(source))
+  assert tuple(item["box"]) == masks.box_of(red(source))
+
+
+def test_what_coco_commonly_holds_is_mended_or_left_out_and_counted(draw, put, convert):
+  draw("a.png"), draw("b.png")
+  images = [
+    {"id": 7, "file_name": "a.png", "width": 40, "height": 30},
+    {"id": 8, "file_name": "b.png", "width": 40, "height": 30},
+  ]
+  data = _instances(
+    {"bbox": [30, 20, 14, 10]},
+    {"bbox": [30, 20, 10.3, 10]},
+    {"bbox": [30, 20, 0, 10]},
+    {"segmentation": [[1.0, 1, 2, 2]]},
+    {"segmentation": [], "bbox": [1, 1, 2, 2]},
+    images=images,
+  )
+  source, said = convert("coco", put("i.json", data))
+  assert said.split("; ") == [
+    "1 example, 3 objects, 1 label",
+    "boxes cut at the edge of the picture: 1",
+    "boxes without area, left out: 1",
+    "objects whose mask holds no pixel, left out: 1",
+    "pictures without a usable annotation, left out: 1",
+    "polygons of fewer than 3 points, left out: 1",
+  ]
+  assert [o["box"] for o in source[0]["objects"]] == [
+    [30, 20, 40, 30], [30, 20, 40, 30], [1, 1, 3, 3]
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "data, words",
+  [
+    ("{", "i.json:1: broken JSON"),
+    ([], 'i.json: no list "images"'),
+    (_instances({"image_id": 9}), r"annotations\[0\]: there is no image with the id 9"),
+    (_instances({}, {"category_id": 4}), r"annotations\[1\]: .*category with the id 4 .*3, 10"),
+    (_instances({"bbox": [1, 2, 3]}), r'annotations\[0\]: "bbox" is \[1, 2, 3\]; wanted \[x, y'),
+    (_instances({"bbox": [50, 2, 3, 3]}), r"\(50, 2\) to \(53, 5\) lies outside .* 40 x 30 pixels"),
+    (_instances({"bbox": [9, 2, -3, 3]}), "ends before it begins"),
+    (_instances({"bbox": None}), 'neither "bbox" nor "segmentation"'),
+    (_instances({"segmentation": {"size": [3, 3], "counts": [9]}}), "mask has 3 x 3 pixels"),
+    (_instances({"segmentation": {"size": [30, 40], "counts": [9]}}), "the runs cover 9 pixels"),
+    (_instances({"segmentation": [[1.0, 2, 3]]}), "a polygon of 3 numbers"),
+    (_instances({"segments_info": []}), "panoptic"),
+    (_instances(), "nothing to import .pictures without a usable annotation, left out: 1"),
+    (_instances({}, images=[{"id": 7, "file_name": "b.png", "width": 40, "height": 30}]),
+     "image 7: no picture .*b.png; put it there"),
+    (_instances({}, images=[{"id": 7, "file_name": "a.png", "width": 41, "height": 30}]),
+     "has 40 x 30 pixels, the annotations are for 41 x 30"),
+    (_instances({}, images=[{"id": 7, "file_name": "i.json", "width": 4, "height": 3}]),
+     "i.json is no image"),
+    (_instances({}, images=[{"id": 7, "width": 41, "height": 30}]), 'image 7: no "file_name"'),
+    (_instances({}, images=[{"id": 7, "file_name": "a.png", "width": 40, "height": 30}] * 2),
+     r"images\[1\]: the id 7 is there already"),
+  ],
+)  # fmt: skip
+def test_what_is_broken_is_one_line_and_nothing_is_written(draw, put, convert, data, words):
+  src = put("i.json", data if isinstance(data, str) else json.dumps(data))
+  folder = draw("a.png").parent
+  with pytest.raises(errors.UserError, match=words) as e:
+    convert("coco", src)
+  assert "\n" not in str(e.value) and str(src) in str(e.value)
+  assert sorted(p.name for p in folder.iterdir()) == ["a.png", "i.json"]

@@ -1,0 +1,37 @@
+import pytest
+
+from paligemma_jax import errors
+
+
+def test_the_suffix_is_the_name_of_the_folder(draw, put, convert, rows):
+  draw("set/traffic light/2.png"), draw("set/traffic light/10.JPG"), draw("set/cat/1.webp")
+  src = put("set/cat/Thumbs.db", "x").parents[1]
+  source, said = convert("folders", src, prefix="answer en what is it?")
+  assert said == "3 examples; files that are no pictures, left out: 1"
+  images = [source[i]["image"] for i in range(3)]
+  assert images == ["set/cat/1.webp", "set/traffic light/10.JPG", "set/traffic light/2.png"]
+  found = [(r["prefix"], r["suffix"]) for r in rows(source)]
+  assert found == [("answer en what is it?", s) for s in ("cat", "traffic light", "traffic light")]
+
+
+def test_splits_are_folders_of_folders(draw, convert):
+  src = draw("set/train/cat/1.png").parents[2]
+  assert len(convert("folders", src, prefix="p")[0]) == 1  # the only one
+  draw("set/val/dog/1.png")
+  with pytest.raises(errors.UserError, match=r"several splits; .*\(all: train, val\)"):
+    convert("folders", src, "b.jsonl", prefix="p")
+  source, _ = convert("folders", src, "b.jsonl", prefix="p", split="val")
+  assert source[0]["suffix"] == "dog"
+
+
+def test_what_is_broken_is_one_line(draw, put, convert):
+  src = put("set/cat/1.png", "<html>").parents[1]
+  with pytest.raises(errors.UserError, match="1.png is no image"):
+    convert("folders", src, prefix="p")
+  draw("set/cat/sub/1.png")
+  with pytest.raises(errors.UserError, match="sub: a folder inside a class"):
+    (src / "cat" / "1.png").unlink()
+    draw("set/cat/1.png")
+    convert("folders", src, prefix="p")
+  with pytest.raises(errors.UserError, match="flat: no folders in it"):
+    convert("folders", put("flat/1.png", "").parent, prefix="p")

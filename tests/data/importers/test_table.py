@@ -1,0 +1,72 @@
+import pytest
+
+from paligemma_jax import errors
+
+
+def test_quotes_line_ends_and_other_alphabets(draw, put, convert, rows):
+  draw("pics/a b.png"), draw("pics/\u732b.png")
+  text = (
+    '\ufeffimage,prefix,suffix,source\r\n'
+    'a b.png,"answer en what, please?","said ""yes""\nand left",web\r\n'
+    "\r\n"
+    "\u732b.png,caption de,\u00fcber Stra\u00dfen \U0001f408,\r\n"
+  )  # fmt: skip
+  src = put("t.csv", text)
+  source, said = convert("csv", src, images=str(src.parent / "pics"))
+  assert said == "2 examples"
+  first, second = rows(source)
+  assert first["prefix"] == "answer en what, please?"
+  assert first["suffix"] == 'said "yes"\nand left' and first["source"] == "web"
+  assert second["suffix"] == "\u00fcber Stra\u00dfen \U0001f408"
+  assert source[1]["image"] == "pics/\u732b.png"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_columns_of_other_names_and_one_prefix_for_all(draw, put, convert, delimiter):
+  draw("a.png")
+  lines = ["file answer question".split(), "a.png 1,5 where?".split()]
+  text = "\n".join(delimiter.join(f'"{w}"' for w in line) for line in lines)
+  columns = {"image": "file", "suffix": "answer"}
+  source, _ = convert("csv", put("t.csv", text), columns=columns, prefix="count")
+  assert source[0] == {"image": "a.png", "suffix": "1,5", "question": "where?", "prefix": "count"}
+
+
+def test_addresses_stay_and_empty_suffixes_are_counted(put, convert):
+  source, said = convert(
+    "csv", put("t.csv", "image,prefix,suffix\nhttps://host/a.png,p,\nhttps://host/b.png,p,s\n")
+  )
+  assert source[0]["image"] == "https://host/a.png"
+  assert said == "2 examples; empty suffixes, kept: 1"
+
+
+HEAD = "image,prefix,suffix\n"
+
+
+@pytest.mark.parametrize(
+  "text, options, words",
+  [
+    (HEAD + 'a.png,p,"s\nt"\na.png,p\n', {}, "t.csv:4: 2 fields, the header has 3"),
+    (HEAD + 'a.png,p,"s\n', {}, "t.csv:2: broken CSV"),
+    (HEAD + "a.png,p,s\nb.png,p,s\n", {}, "t.csv:3: no picture .*b.png"),
+    (HEAD + "t.csv,p,s\n", {}, "t.csv:2: .*t.csv is no image"),
+    ("image,suffix\na.png,s", {}, r'no columns for "prefix" \(found: image, suffix\); give --columns prefix=NAME or --prefix'),
+    ("image,prefix,answer\na.png,p,s", {}, 'no columns for "suffix"'),
+    ("image,prefix,suffix,suffix\na.png,p,s,s", {}, '2 columns for "suffix"'),
+    (HEAD, {"columns": {"image": "imgae"}}, '0 columns are named "imgae".* did you mean "image"'),
+    (HEAD, {}, "t.csv: nothing to import"),
+    ("", {}, 'no columns for "image"'),
+  ],
+)  # fmt: skip
+def test_what_is_broken_is_one_line_with_its_number(draw, put, convert, text, options, words):
+  draw("a.png")
+  src = put("t.csv", text)
+  with pytest.raises(errors.UserError, match=words) as e:
+    convert("csv", src, **options)
+  assert "\n" not in str(e.value) and not (src.parent / "out.jsonl").exists()
+
+
+def test_another_encoding_is_named_with_its_line(put, convert):
+  src = put("t.csv", "")
+  src.write_bytes(HEAD.encode() + "a.png,p,\u00fcber".encode("latin-1"))
+  with pytest.raises(errors.UserError, match="t.csv:2: not UTF-8"):
+    convert("csv", src)
