@@ -198,6 +198,23 @@ def constrain(x: jax.Array, names: tuple[str | None, ...], rules: Rules) -> jax.
   return jax.lax.with_sharding_constraint(x, _spec(names, x.shape, mesh, rules))
 
 
+def ways(name: str, rules: Rules) -> int:
+  """Over how many devices of the mesh in use the logical axis `name` of activations is split."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else math.prod(mesh.shape[a] for a in _mesh_axes(name, mesh, rules))
+
+
+def param_ways(name: str, shape: tuple[int, ...], rules: Rules) -> tuple[int, ...]:
+  """Over how many devices of the mesh in use each axis of a parameter is split."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return (1,) * len(shape)
+  spec = _param_spec(name, shape, mesh, rules)
+  spec = (*spec, *(None,) * (len(shape) - len(spec)))
+  axes = [(entry,) if isinstance(entry, str) else entry or () for entry in spec]
+  return tuple(math.prod(mesh.shape[a] for a in entry) for entry in axes)
+
+
 def batch_sharding(mesh: Mesh, rules: Rules, batch_size: int | None = None) -> NamedSharding:
   """How a batch lies: split along its first axis by the rule "batch".
 

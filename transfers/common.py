@@ -75,6 +75,7 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c.model.init = f"pt_{res}.npz"  # checkpoint to start from; "": random parameters
   c.model.dtype = ""  # of the computation; "": bfloat16 on TPU and GPU, float32 on CPU
   c.model.remat = "nothing_saveable"  # what the backward pass finds saved; "none": everything
+  c.model.remat_img = ""  # the same for the image tower; "": as `remat`
   c.model.dropout = 0.0  # in the decoder's blocks
   c.model.settings = _settings()
 
@@ -108,14 +109,20 @@ def _train():
   t.batch_size = 256  # examples a step, over all devices
   t.recipe = "full"  # "attention_sgd", "head_only": see train/recipes.py
   t.lr = 0.0  # 0: the recipe's
-  t.weight_decay = 0.0  # of the image tower's kernels; not multiplied by lr, as the reference
+  t.weight_decay = 0.0  # decoupled and not multiplied by lr, as the reference
+  t.wd_mults = ((".*/kernel$", 1.0),)  # (regex, factor), …; these are the image tower's alone
   t.optimizer = ""  # "adam", "sgd", "adafactor"; "": the recipe's
   t.b1, t.b2 = 0.9, 0.999
-  t.mu_dtype = ""  # of Adam's first moment; "": the parameters'
+  t.mu_dtype = ""  # of Adam's first moment and SGD's momentum; "": the parameters'
+  t.momentum = 0.0  # of SGD; 0: none, as the reference
+  t.ema_decay = 0.0  # a moving average of what trains, evaluated and loaded in its place; 0: none
+  t.accumulate = 1  # pieces that a batch is cut into, one after the other: less memory
+  t.mean_over = "example"  # the loss: "example", as big_vision; "token", as transformers
   t.grad_clip_norm = 1.0
   t.label_smoothing = 0.0
   t.schedule = ml_collections.ConfigDict(dict(decay_type=""))  # "": the recipe's, warmup included
   t.schedule.warmup_percent = config_dict.placeholder(float)
+  t.schedules = ml_collections.ConfigDict()  # name -> {params: regex, decay_type: …} for a part
   t.lr_mults = ()  # (regex over parameter names, factor), …; the first that matches
   t.freeze = ()  # regexes over parameter names
   t.workers = 0  # processes that read data; 0: threads of this one

@@ -98,17 +98,20 @@ class _Remote(lazy.Array):
 
 
 def _open_arrays(state: epath.Path) -> dict[str, lazy.Array]:
-  """The arrays below `params` of an Orbax item, by slash-joined name."""
+  """The parameters of an Orbax item, by slash-joined name.
+
+  They lie below `params`; what also lies below `ema`, their moving average, counts in its place.
+  """
   import tensorstore as ts
 
   stored = json.loads((state / "_METADATA").read_text())
   base = _kvstore(state)
   stores = {}
-  for entry in stored["tree_metadata"].values():
-    keys = [str(k["key"]) for k in entry["key_metadata"]]
-    if keys[0] != "params":
-      continue
-    name = ".".join(keys) + "/"
+  leaves = [[str(k["key"]) for k in e["key_metadata"]] for e in stored["tree_metadata"].values()]
+  averaged = {tuple(path) for root, *path in leaves if root == "ema"}
+  for keys in (keys for keys in leaves if keys[0] == "params"):
+    root = "ema" if tuple(keys[1:]) in averaged else "params"
+    name = ".".join((root, *keys[1:])) + "/"
     if stored.get("use_ocdbt"):
       kvstore = {"driver": "ocdbt", "base": base, "path": name}
     else:

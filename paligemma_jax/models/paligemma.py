@@ -29,6 +29,7 @@ class PaliGemma(nn.Module):
     config: dimensions and settings of both towers.
     dtype: of the products; norms, residual stream, softmax, soft-caps and logits are float32.
     remat: what the backward pass keeps, a name in `jax.checkpoint_policies`; "none" keeps all.
+    remat_img: the same for the image tower; "" as `remat`.
     dropout: rate in the decoder.
     rules: logical axis -> mesh axis for activations; None: unconstrained.
   """
@@ -38,10 +39,12 @@ class PaliGemma(nn.Module):
   remat: str = "nothing_saveable"
   dropout: float = 0.0
   rules: sharding.Rules = None
+  remat_img: str = ""
 
   def setup(self):
     c = self.config
-    self.img = siglip.ImageTower(c.img, c.llm.width, self.dtype, self.remat, 0.0, self.rules)
+    remat_img = self.remat_img or self.remat
+    self.img = siglip.ImageTower(c.img, c.llm.width, self.dtype, remat_img, 0.0, self.rules)
     self.llm = gemma.Decoder(c.llm, self.dtype, self.remat, self.dropout, self.rules)
 
   def __call__(

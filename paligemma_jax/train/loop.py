@@ -91,7 +91,7 @@ def train(
       state = saved.from_tree(checkpointer.restore(start, target), abstract)
     else:
       state = setup.init_state(c, parts, optimizer)
-    train_step = setup.jit_step(parts, optimizer, shardings, c.train.label_smoothing)
+    train_step = setup.jit_step(parts, optimizer, shardings, **setup.step_options(c))
     stop = stack.enter_context(_asked_to_stop())
     run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks)
     state = run.train(state, start or 0, train_step, batches, stop)
@@ -138,13 +138,16 @@ def make_optimizer(
     total,
     optimizer=t.optimizer,
     lr=t.lr,
-    schedules=recipes.resolve(t.to_dict())["schedules"],
+    schedules=recipes.resolve(t.to_dict())["rules"],
     lr_mults=t.lr_mults,
     weight_decay=t.weight_decay,
+    wd_mults=t.wd_mults,
     grad_clip_norm=t.grad_clip_norm,
     b1=t.b1,
     b2=t.b2,
     mu_dtype=t.mu_dtype,
+    momentum=t.momentum,
+    ema_decay=t.ema_decay,
     batch_size=t.batch_size,
     data_size=data_size,
   )

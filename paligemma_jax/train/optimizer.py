@@ -32,6 +32,7 @@ class Optimizer(NamedTuple):
   tx: optax.GradientTransformation  # over trees of the trainable parameters only
   trainable: tuple[str, ...]  # their slash-joined names
   factor: schedule.Schedule  # the schedule of the first rule that is not frozen, for the log
+  ema_decay: float = 0.0  # of a moving average of what trains; 0: none is kept
 
 
 def make(
@@ -48,6 +49,8 @@ def make(
   b1: float = 0.9,
   b2: float = 0.999,
   mu_dtype: str | None = None,
+  momentum: float = 0.0,
+  ema_decay: float = 0.0,
   batch_size: int | None = None,
   data_size: int | None = None,
 ) -> Optimizer:
@@ -65,7 +68,9 @@ def make(
     grad_clip_norm: largest global L2 norm of the trainable gradients; 0 for no clipping.
     b1: decay of adam's mean.
     b2: decay of adam's variance.
-    mu_dtype: of adam's mean, e.g. "bfloat16"; None or "" for the parameter's.
+    mu_dtype: of adam's mean and of sgd's momentum, e.g. "bfloat16"; None or "": the parameter's.
+    momentum: decay of sgd's sum of gradients; 0 for none, as the reference's sgd.
+    ema_decay: of a moving average of the trainable parameters; 0 for none.
     batch_size: for schedules in epochs or examples.
     data_size: for schedules in epochs.
 
@@ -91,14 +96,15 @@ def make(
   ]
   steps = [optax.clip_by_global_norm(grad_clip_norm)] if grad_clip_norm else []
   steps += [
-    TRANSFORMS[optimizer](b1=b1, b2=b2, mu_dtype=mu_dtype or None),
+    TRANSFORMS[optimizer](b1=b1, b2=b2, mu_dtype=mu_dtype or None, momentum=momentum),
     optax.scale(lr),
     _scale_by(match(lr_mults, names, "train.lr_mults")),
     _add_decay(weight_decay, match(wd_mults, names, "train.wd_mults")),
     _scale_by_schedules(factors, which),
     optax.scale(-1.0),
   ]
-  return Optimizer(optax.chain(*steps), trainable, next(f for f in factors if f is not None))
+  first = next(f for f in factors if f is not None)
+  return Optimizer(optax.chain(*steps), trainable, first, ema_decay)
 
 
 def match(rules: Rules, names: Sequence[str], what: str, all_names: bool = False) -> dict[str, Any]:
@@ -171,8 +177,10 @@ def scale_by_adafactor(
 
 
 TRANSFORMS: dict[str, Callable[..., optax.GradientTransformation]] = {
-  "adam": lambda b1, b2, mu_dtype: optax.scale_by_adam(b1, b2, mu_dtype=mu_dtype),
-  "sgd": lambda **_: optax.identity(),  # without momentum, as big_vision.sgd
+  "adam": lambda b1, b2, mu_dtype, **_: optax.scale_by_adam(b1, b2, mu_dtype=mu_dtype),
+  "sgd": lambda mu_dtype, momentum, **_: (
+    optax.trace(momentum, accumulator_dtype=mu_dtype) if momentum else optax.identity()
+  ),
   "adafactor": lambda **_: scale_by_adafactor(),
 }
 

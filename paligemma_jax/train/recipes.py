@@ -53,7 +53,7 @@ class Bytes(NamedTuple):
 
   params: int
   grads: int
-  optimizer: int
+  optimizer: int  # its state, and the moving average where one is kept
 
   @property
   def total(self) -> int:
@@ -69,8 +69,8 @@ def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
   """Returns `train` (the config's part) with the recipe's values where it leaves them open.
 
   Open are `optimizer` "", `lr` 0 and, in `schedule`, the decay "" and a warmup that is not given or
-  None. Added is `schedules`, the rules for `optimizer.make`: first what `freeze` names, then what
-  the recipe trains, then the rest.
+  None. Added is `rules`, the schedules for `optimizer.make`: first what `freeze` names, then the
+  config's own, then what the recipe trains, then the rest.
 
   Raises:
     UserError: unknown recipe.
@@ -81,7 +81,11 @@ def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
     raise errors.UserError(f'train.recipe: "{name}" is unknown{hint}')
   recipe = RECIPES[name]
   factor = _schedule(recipe, train.get("schedule") or {})
-  rules = [(regex, None) for regex in train.get("freeze") or ()] + [(recipe.trains, factor)]
+  rules = [(regex, None) for regex in train.get("freeze") or ()]
+  for own in (train.get("schedules") or {}).values():
+    own = dict(own)
+    rules.append((own.pop("params"), _schedule(recipe, own)))
+  rules.append((recipe.trains, factor))
   if recipe.trains != ".*":
     rules.append((".*", None))
   return {
@@ -89,7 +93,7 @@ def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
     "optimizer": train.get("optimizer") or recipe.optimizer,
     "lr": train.get("lr") or recipe.lr,
     "schedule": factor,
-    "schedules": tuple(rules),
+    "rules": tuple(rules),
   }
 
 
@@ -134,8 +138,10 @@ def bytes_needed(
     total_steps=1,
     optimizer=settings["optimizer"],
     lr=settings["lr"],
-    schedules=[(r, None if s is None else {}) for r, s in settings["schedules"]],
+    schedules=[(r, None if s is None else {}) for r, s in settings["rules"]],
     mu_dtype=settings.get("mu_dtype"),
+    momentum=settings.get("momentum", 0.0),
+    ema_decay=settings.get("ema_decay", 0.0),
   )
   trainable = set(made.trainable)
   dtypes = {name: "float32" if name in trainable else frozen for name in shapes}
@@ -151,7 +157,8 @@ def state_bytes(
   """As `bytes_needed`, of parameters (flat) whose dtypes are known and an optimizer that exists."""
   trained = {name: params[name] for name in optimizer.trainable}
   state = jax.eval_shape(optimizer.tx.init, trained)
-  return Bytes(*(_size(tree) for tree in (dict(params), trained, state)))
+  average = _size(trained) if optimizer.ema_decay else 0
+  return Bytes(_size(dict(params)), _size(trained), _size(state) + average)
 
 
 def _size(tree: Any) -> int:

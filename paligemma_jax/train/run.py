@@ -58,7 +58,7 @@ class Run:
     """Runs the steps from `start` to the end, or until `stop` is set; saved in both cases."""
     self.done = start
     if start:
-      self._evaluate(state.params)  # an evaluation that was cut off is done again
+      self._evaluate(state)  # an evaluation that was cut off is done again
     first = self._compiled(train_step)
     put = lambda batch: sharding.put_batch(batch, self.parts.mesh, self.parts.rules)
     fed = feed.Feed(batches, put) if start < self.total else None
@@ -77,7 +77,7 @@ class Run:
           late = None
         if save:
           self._save(state)
-        self._evaluate(state.params)
+        self._evaluate(state)
       with self.log.outside():
         self.checkpointer.wait()
     finally:
@@ -109,7 +109,7 @@ class Run:
     if late is None:
       return
     done, scalars = late
-    values = {name: float(x) for name, x in jax.device_get(scalars).items()}
+    values = {name: float(x) for name, x in jax.device_get(scalars).items() if not x.ndim}
     values["lr"] = self.c.train.lr * values["schedule"]
     for name in ("loss", "l2_grads"):
       if not math.isfinite(values[name]):
@@ -136,7 +136,7 @@ class Run:
         vlm.assets(self.parts.processor, self.parts.codec),
       )
 
-  def _evaluate(self, params: dict) -> None:
+  def _evaluate(self, state: step.TrainState) -> None:
     """Runs what is due after this step and not scored yet; stores predictions and report."""
     names = unscored(self.workdir, self._due(), self.done)
     if not names:
@@ -145,7 +145,7 @@ class Run:
     with self.log.outside():
       self.log.say(f"step {self.done}: evaluating {', '.join(names)}")
       results = runner.run_config(
-        self.c, p.model, params, p.processor, p.codec, p.mesh, p.rules, names=names
+        self.c, p.model, step.averaged(state), p.processor, p.codec, p.mesh, p.rules, names=names
       )
       for name, (scores, rows) in results.items():
         if jax.process_index() == 0:

@@ -10,12 +10,14 @@ from paligemma_jax.train import step
 
 
 def to_tree(state: step.TrainState) -> dict[str, Any]:
-  """{"params" (nested), "opt_state", "step", "rng"}: plain dicts, readable without this package.
+  """{"params", "opt_state", "step", "rng"} and "ema", where one is kept; plain dicts, readable
+  without this package.
 
   The optimizer's state is flat, path -> leaf, e.g. "1.mu.img.head.kernel" for adam's mean.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(state.opt_state)
-  return {
+  ema = {} if state.ema is None else {"ema": state.ema}
+  return ema | {
     "params": state.params,
     "opt_state": {_path(path, "."): leaf for path, leaf in leaves},
     "step": state.step,
@@ -27,7 +29,7 @@ def from_tree(tree: dict[str, Any], like: step.TrainState) -> step.TrainState:
   """Inverse of `to_tree`; `like` gives the structure of the optimizer's state."""
   leaves, treedef = jax.tree_util.tree_flatten_with_path(like.opt_state)
   opt_state = treedef.unflatten([tree["opt_state"][_path(path, ".")] for path, _ in leaves])
-  return step.TrainState(tree["step"], tree["params"], opt_state, tree["rng"])
+  return step.TrainState(tree["step"], tree["params"], opt_state, tree["rng"], tree.get("ema"))
 
 
 def state_shardings(abstract: step.TrainState, mesh: Mesh, rules: sharding.Rules):
@@ -54,6 +56,8 @@ def state_shardings(abstract: step.TrainState, mesh: Mesh, rules: sharding.Rules
     params=sharding.unflatten(by_name),
     opt_state=jax.tree_util.tree_map_with_path(of_moment, abstract.opt_state),
     rng=everywhere,
+    ema=abstract.ema
+    and sharding.unflatten({n: by_name[n] for n in sharding.flatten(abstract.ema)}),
   )
 
 

@@ -17,15 +17,21 @@ from paligemma_jax.configs import meshes
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import recipes, schedule
+from paligemma_jax.train import recipes, schedule, step
 from paligemma_jax.transfers import common
 
 CONFIG = "config.json"
+
+# Names in jax.checkpoint_policies, from the least to the most that is kept for the backward pass.
+REMAT = (
+  "nothing_saveable", "dots_with_no_batch_dims_saveable", "dots_saveable", "everything_saveable",
+)  # fmt: skip
 
 # What may differ when a run goes on: it changes neither the parameters nor the order of the data
 # (another mesh changes the sums' order only).
 HARMLESS = (
   "resume", "build", "mesh", "log_every", "evals", "checkpoint", "train.workers", "model.remat",
+  "model.remat_img",
 )  # fmt: skip
 
 
@@ -50,8 +56,9 @@ def check(config: Mapping | ml_collections.ConfigDict) -> ml_collections.ConfigD
   if findings:
     raise errors.UserError("\n".join(findings))
   train = recipes.resolve(whole["train"])
-  del train["schedules"]  # follows from recipe, freeze and schedule
-  schedule.make(100, batch_size=1, data_size=1, **train["schedule"])  # its own words about options
+  for _, options in train.pop("rules"):  # follow from recipe, freeze, schedule and schedules
+    if options is not None:
+      schedule.make(100, batch_size=1, data_size=1, **options)  # its own words about options
   whole["train"] = train
   return ml_collections.ConfigDict(whole).lock()
 
@@ -78,8 +85,8 @@ def _compare_keys(given: dict, base: ml_collections.ConfigDict, path: str) -> li
   findings = []
   for key, value in given.items():
     name = f"{path}{key}"
-    if name == "train.schedule":
-      continue  # its keys depend on the decay; schedule.make checks them
+    if name in ("train.schedule", "train.schedules"):
+      continue  # their keys depend on the decay; schedule.make checks them
     if name in ("train.data", "evals"):
       like = common.jsonl("") if name == "train.data" else common.evaluate(common.jsonl(""), "")
       for entry, part in value.items():
@@ -122,8 +129,11 @@ def _compare_values(c: dict) -> list[str]:
   one_of("mesh", c["mesh"].partition(":")[0], meshes.MESHES)
   one_of("resume", c["resume"], ("", "override"))
   one_of("model.dtype", model["dtype"], ("", "float32", "bfloat16", "float16"))
+  for key in ("remat", "remat_img"):
+    one_of(f"model.{key}", model[key], ("none", *REMAT, *([""] if key == "remat_img" else [])))
   one_of("train.recipe", train["recipe"], recipes.RECIPES)
   one_of("train.optimizer", train["optimizer"], ("", *optimizers.TRANSFORMS))
+  one_of("train.mean_over", train["mean_over"], step.LOSSES)
   if model["preset"] or not model["init"]:
     one_of("model.preset", model["preset"], variants.PRESETS)
   if model["preset"] in variants.PRESETS:
@@ -133,14 +143,24 @@ def _compare_values(c: dict) -> list[str]:
   if not train["data"]:
     found.append("train.data is empty; name at least one source")
   positive("train.batch_size", train["batch_size"])
+  positive("train.accumulate", train["accumulate"])
+  if train["accumulate"] > 0 and train["batch_size"] % train["accumulate"]:
+    found.append(
+      f"train.batch_size {train['batch_size']} cannot be cut into {train['accumulate']} equal"
+      " pieces; choose train.accumulate so that it divides"
+    )
+  for name, options in train["schedules"].items():
+    if not isinstance(options, dict) or not isinstance(options.get("params"), str):
+      found.append(f'train.schedules.{name} needs a key "params", a regex over parameter names')
   positive("input.text_len", c["input"]["text_len"])
   positive("log_every", c["log_every"])
   positive("checkpoint.every", c["checkpoint"]["every"])
   positive("checkpoint.keep", c["checkpoint"]["keep"])
   if not train["steps"]:
     positive("train.epochs", train["epochs"])
-  if not 0 <= train["label_smoothing"] < 1:
-    found.append(f"train.label_smoothing must lie in 0..1, found {train['label_smoothing']}")
+  for key in ("label_smoothing", "momentum", "ema_decay"):
+    if not 0 <= train[key] < 1:
+      found.append(f"train.{key} must lie in 0..1, found {train[key]}")
   for name, e in c["evals"].items():
     if isinstance(e["metric"], str):
       one_of(f"evals.{name}.metric", e["metric"], METRICS)

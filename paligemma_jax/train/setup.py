@@ -73,7 +73,10 @@ def flat(tree: dict) -> dict[str, Any]:
 
 
 def make_mesh(
-  name: str, batch_size: int, devices: Sequence[jax.Device] | None = None
+  name: str,
+  batch_size: int,
+  devices: Sequence[jax.Device] | None = None,
+  accumulate: int = 1,
 ) -> tuple[Mesh, sharding.Rules]:
   """Returns the mesh and rules of a name in configs/meshes.py.
 
@@ -81,6 +84,7 @@ def make_mesh(
     name: NAME or NAME:TENSOR.
     batch_size: examples a step, over all devices.
     devices: to lay it over; None: all of this run.
+    accumulate: pieces that a batch is cut into; each is shared by all devices.
 
   Raises:
     UserError: the batch does not divide over the devices that share it.
@@ -95,17 +99,19 @@ def make_mesh(
     devices = devices[:1]
   mesh, rules = sharding.make_mesh(layout["axes"], devices), layout["rules"]
   shares = math.prod(mesh.shape[a] for key, axes in rules if key == "batch" for a in axes)
-  check_divides(batch_size, shares)
+  check_divides(batch_size, shares, accumulate)
   return mesh, rules
 
 
-def check_divides(batch_size: int, devices: int) -> None:
+def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
   """Raises a UserError with the nearest sizes that divide, if `batch_size` does not."""
-  if batch_size % devices:
-    below = batch_size // devices * devices
-    nearest = ", ".join(str(n) for n in (below, below + devices) if n)
+  unit = devices * accumulate
+  if batch_size % unit:
+    below = batch_size // unit * unit
+    nearest = ", ".join(str(n) for n in (below, below + unit) if n)
+    pieces = f" in {accumulate} pieces (train.accumulate)" if accumulate > 1 else ""
     raise errors.UserError(
-      f"batch_size {batch_size} is not divisible by {devices} devices;"
+      f"batch_size {batch_size} is not divisible by {devices} devices{pieces};"
       f" the nearest that {'are' if below else 'is'}: {nearest}"
     )
 
@@ -140,9 +146,11 @@ def prepare(
   Raises:
     UserError: an unknown mesh, or a batch that does not divide over its devices.
   """
-  mesh, rules = make_mesh(c.mesh, c.train.batch_size, devices)
+  mesh, rules = make_mesh(c.mesh, c.train.batch_size, devices, c.train.accumulate)
   dtype = c.model.dtype or vlm.default_dtype(mesh.devices.flat[0].platform)
-  model = paligemma.PaliGemma(inputs.config, dtype, c.model.remat, c.model.dropout, rules)
+  model = paligemma.PaliGemma(
+    inputs.config, dtype, c.model.remat, c.model.dropout, rules, c.model.remat_img
+  )
   return Parts(**vars(inputs), mesh=mesh, rules=rules, model=model)
 
 
@@ -150,15 +158,28 @@ def jit_step(
   parts: Parts,
   optimizer: optimizers.Optimizer,
   shardings: step.TrainState,
-  label_smoothing: float = 0.0,
+  **options: Any,
 ) -> Callable:
-  """The training step, compiled when first called: the one place of shardings and donation."""
+  """The training step, compiled when first called: the one place of shardings and donation.
+
+  Args:
+    parts: the model and its mesh.
+    optimizer: what trains, and how.
+    shardings: of the state.
+    **options: of `step.make_train_step`, as `step_options` gives them.
+  """
   return jax.jit(
-    step.make_train_step(parts.model, optimizer, label_smoothing),
+    step.make_train_step(parts.model, optimizer, **options),
     in_shardings=(shardings, None),  # the batch lies as `sharding.put_batch` laid it
     out_shardings=(shardings, None),
     donate_argnums=0,
   )
+
+
+def step_options(c: ml_collections.ConfigDict) -> dict[str, Any]:
+  """What the config says of the training step."""
+  keys = ("mean_over", "label_smoothing", "accumulate")
+  return {key: c.train[key] for key in keys}
 
 
 def check_vocabulary(processor: processors.Processor, config: variants.ModelConfig) -> None:

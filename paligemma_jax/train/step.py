@@ -13,6 +13,8 @@ from paligemma_jax.models import loss, paligemma
 from paligemma_jax.structs import Batch
 from paligemma_jax.train import optimizer as optimizers
 
+LOSSES = ("example", "token")  # what the mean is over; see `make_train_step`
+
 
 class TrainState(flax.struct.PyTreeNode):
   """Everything that training changes, and the seed of what it draws."""
@@ -21,23 +23,38 @@ class TrainState(flax.struct.PyTreeNode):
   params: dict  # nested, of the whole model
   opt_state: optax.OptState  # of the trainable parameters only
   rng: jax.Array  # uint32[2], key data; constant, folded with the step
+  ema: dict | None = None  # nested, moving average of the trainable parameters, where one is kept
 
 
 def init_state(params: dict, optimizer: optimizers.Optimizer, seed: int) -> TrainState:
   """The state before the first step. Pure: under jit, the optimizer's state is born sharded."""
   trained, _ = split(params, optimizer.trainable)
   rng = jax.random.key_data(jax.random.key(seed))
-  return TrainState(jnp.zeros([], jnp.int32), params, optimizer.tx.init(trained), rng)
+  ema = jax.tree.map(jnp.copy, trained) if optimizer.ema_decay else None
+  return TrainState(jnp.zeros([], jnp.int32), params, optimizer.tx.init(trained), rng, ema)
+
+
+def averaged(state: TrainState) -> dict:
+  """The parameters to use: the moving average where one is kept. Nested, of the whole model."""
+  if state.ema is None:
+    return state.params
+  return sharding.unflatten({**sharding.flatten(state.params), **sharding.flatten(state.ema)})
 
 
 def make_train_step(
-  model: paligemma.PaliGemma, optimizer: optimizers.Optimizer, label_smoothing: float = 0.0
+  model: paligemma.PaliGemma,
+  optimizer: optimizers.Optimizer,
+  *,
+  mean_over: str = "example",
+  label_smoothing: float = 0.0,
+  window: int | None = None,
+  accumulate: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
   """Returns a pure `(state, batch) -> (state, scalars)`; the caller jits, shards and donates it.
 
-  Gradients are computed for the trainable parameters only. The scalars, all float32[]:
+  Gradients are computed for the trainable parameters only. The scalars are float32[]:
 
-      loss         mean over the batch of the per-example means, nats per token
+      loss         what is minimised, nats per token
       l2_grads     norm of the gradients before clipping; frozen ones count 0
       l2_params    norm of all parameters after the update
       l2_updates   norm of the updates
@@ -45,15 +62,27 @@ def make_train_step(
       suffix_len   mean number of supervised tokens
       suffix_max   largest one
 
+  and, of every example of the batch, float32[B]: "example_nll", its sum over the supervised
+  tokens, and "example_tokens", their (weighted) number.
+
   Args:
     model: its `dropout` is on.
     optimizer: what trains, and how.
+    mean_over: "example": the mean over the batch of the means over an example's tokens, as
+      big_vision has it; "token": one mean over all supervised tokens, as transformers has it.
     label_smoothing: as `loss.suffix_loss`.
+    window: most supervised tokens that an example has; None: not known. Only so many are projected
+      to the vocabulary.
+    accumulate: pieces that the batch is cut into, one after the other; gradient and loss are those
+      of the whole batch, the activations those of a piece. (Dropout draws anew for each.)
   """
+  if mean_over not in LOSSES:
+    raise ValueError(f"mean_over {mean_over!r} is not of {LOSSES}")
 
-  def loss_fn(trained, frozen, batch, rng):
+  def loss_fn(trained, frozen, batch, share, rng):
+    """(this piece's part of the loss, (nll [B], supervised tokens [B])); share: float32[B]."""
     params = merge(trained, frozen)
-    hidden = model.apply(  # float32[B, T, D] of the text part; logits exist chunk by chunk only
+    hidden = model.apply(  # float32[B, T, D] of the text part
       {"params": params},
       batch.image,
       batch.text[:, :-1],
@@ -64,34 +93,84 @@ def make_train_step(
       method="hidden",
     )
     table = params["llm"]["embedder"]["input_embedding"]
-    weights = batch.mask_loss[:, 1:] * batch.valid[:, None]
-    softcap = model.config.llm.final_logits_softcap
-    per_example = loss.suffix_loss(
-      hidden, table, batch.text[:, 1:], weights, label_smoothing, softcap, model.dtype
+    nll, weights = loss.supervised_nll(
+      hidden,
+      table,
+      batch.text[:, 1:],
+      _weights(batch),
+      label_smoothing,
+      model.config.llm.final_logits_softcap,
+      model.dtype,
+      window,
+      (sharding.ways("batch", model.rules), _rows_shards(table, model.rules)),
     )
-    return jnp.mean(per_example), jnp.sum(weights, axis=1)
+    per_example = jnp.sum(nll * weights, axis=1)
+    return jnp.sum(per_example * share), per_example
+
+  def gradient(trained, frozen, batch, rng):
+    """(loss, nll [B], tokens [B]), gradients; of the whole batch."""
+    tokens = jnp.sum(_weights(batch), axis=1)
+    if mean_over == "token":
+      share = jnp.ones_like(tokens) / jnp.maximum(jnp.sum(tokens), 1)
+    else:
+      share = 1 / (jnp.maximum(tokens, 1) * len(tokens))
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    if accumulate == 1:
+      (value, nll), grads = grad_fn(trained, frozen, batch, share, rng)
+      return (value, nll, tokens), grads
+
+    def piece(carry, xs):
+      i, batch, share = xs
+      (value, nll), grads = grad_fn(trained, frozen, batch, share, jax.random.fold_in(rng, i))
+      return jax.tree.map(jnp.add, carry, (value, grads)), nll
+
+    pieces = jax.tree.map(lambda x: _pieces(x, accumulate, model.rules), (batch, share))
+    zero = (jnp.zeros([], jnp.float32), jax.tree.map(jnp.zeros_like, trained))
+    (value, grads), nll = jax.lax.scan(piece, zero, (jnp.arange(accumulate), *pieces))
+    return (value, nll.T.reshape(-1), tokens), grads
 
   def train_step(state, batch):
     trained, frozen = split(state.params, optimizer.trainable)
     rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     _, dropout = jax.random.split(rng)  # the second half, as the reference
-    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (value, lengths), grads = grad_fn(trained, frozen, batch, dropout)
+    (value, nll, tokens), grads = gradient(trained, frozen, batch, dropout)
     updates, opt_state = optimizer.tx.update(grads, state.opt_state, trained)
-    params = merge(optax.apply_updates(trained, updates), frozen)
+    trained = optax.apply_updates(trained, updates)
+    params = merge(trained, frozen)
     scalars = {
       "loss": value,
       "l2_grads": _norm(grads),
       "l2_params": _norm(params),
       "l2_updates": _norm(updates),
       "schedule": optimizer.factor(state.step),
-      "suffix_len": jnp.mean(lengths),
-      "suffix_max": jnp.max(lengths),
+      "suffix_len": jnp.mean(tokens),
+      "suffix_max": jnp.max(tokens),
+      "example_nll": sharding.constrain(nll, (None,), model.rules),  # every process reads all
+      "example_tokens": sharding.constrain(tokens, (None,), model.rules),
     }
-    state = TrainState(state.step + 1, params, opt_state, state.rng)
+    ema = None
+    if optimizer.ema_decay:
+      ema = optax.incremental_update(trained, state.ema, 1 - optimizer.ema_decay)
+    state = TrainState(state.step + 1, params, opt_state, state.rng, ema)
     return state, {name: x.astype(jnp.float32) for name, x in scalars.items()}
 
   return train_step
+
+
+def _weights(batch: Batch) -> jax.Array:
+  """float32[B, T] of the tokens that are predicted; rows that are not valid have none."""
+  return batch.mask_loss[:, 1:] * batch.valid[:, None]
+
+
+def _rows_shards(table: jax.Array, rules: sharding.Rules) -> int:
+  """Over how many devices the rows of the embedding table lie."""
+  return sharding.param_ways("llm/embedder/input_embedding", table.shape, rules)[0]
+
+
+def _pieces(x: jax.Array, n: int, rules: sharding.Rules) -> jax.Array:
+  """[B, …] -> [n, B / n, …], every n-th row together: so no row changes its device."""
+  x = jnp.moveaxis(x.reshape(-1, n, *x.shape[1:]), 1, 0)
+  return sharding.constrain(x, (None, "batch", *[None] * (x.ndim - 2)), rules)
 
 
 def split(params: dict, trainable: Iterable[str]) -> tuple[dict, dict]:

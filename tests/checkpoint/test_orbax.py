@@ -268,3 +268,12 @@ def test_killed_at_any_moment_the_newest_complete_step_is_used(tmp_path):
       np.testing.assert_array_equal(np.asarray(found["params"]["w"]), np.float32(step))
       assert c.meta(step) == {"step": step}
   assert complete > 3
+
+
+def test_a_moving_average_is_what_is_read_of_the_parameters_that_it_covers(tmp_path):
+  flat = toy.flat_params(toy.config())
+  average = {name: flat[name] + 1 for name in flat if name.startswith("llm/layers/attn/")}
+  state = state_of(flat) | {"ema": sharding.unflatten(average)}
+  with orbax.Checkpointer(tmp_path) as c:
+    c.save(3, state, {"model": toy.config().to_dict()}, ASSETS)
+  toys.assert_same(formats.open(tmp_path), {**flat, **average})

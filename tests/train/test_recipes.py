@@ -14,7 +14,7 @@ def resolve(**train):
 
 def trainable(model, **train):
   names = variants.param_shapes(model)
-  schedules = resolve(**train)["schedules"]
+  schedules = resolve(**train)["rules"]
   return optimizers.make(names, 10, lr=1.0, schedules=schedules).trainable
 
 

@@ -85,7 +85,7 @@ def test_traces_of_the_reference(tag, run):
   np.testing.assert_allclose(factors, want["schedule"], rtol=1e-3, atol=1e-6)
 
   state = step.init_state(sharding.unflatten(flat), made, seed=0)
-  train_step = jax.jit(step.make_train_step(model, made, config["label_smoothing"]))
+  train_step = jax.jit(step.make_train_step(model, made, label_smoothing=config["label_smoothing"]))
   trace = {"loss": [], "l2_grads": [], "l2_params": [], "l2_updates": []}
   for _ in want["loss"]:
     state, scalars = train_step(state, golden_batch(tag))
@@ -133,3 +133,67 @@ def test_split_and_merge_are_inverse():
   assert trained == {"img": {"b": {"c": 2}}}
   assert frozen == {"img": {"a": 1}, "llm": {"d": 3}}
   assert step.merge(trained, frozen) == params
+
+
+@pytest.mark.parametrize("options", [{}, {"mean_over": "token"}, {"label_smoothing": 0.1}])
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(options):
+  model, flat = golden_model("pg2_tiny")
+  made = optimizers.make(flat, 10, lr=0.01, optimizer="sgd", grad_clip_norm=0.0)
+  batch, results = golden_batch("pg2_tiny"), []
+  for pieces in (1, 2, 4):
+    state = step.init_state(sharding.unflatten(flat), made, seed=0)
+    train_step = jax.jit(step.make_train_step(model, made, accumulate=pieces, **options))
+    state, scalars = train_step(state, batch)
+    results.append((scalars, sharding.flatten(state.params)))
+  (whole, params), *others = results
+  for scalars, again in others:
+    for name in ("loss", "l2_grads", "example_nll", "example_tokens"):
+      np.testing.assert_allclose(scalars[name], whole[name], rtol=1e-5, err_msg=name)
+    for name, x in params.items():
+      np.testing.assert_allclose(again[name], x, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("tag", golden.TAGS)
+def test_the_mean_over_tokens_is_one_mean_over_the_reference_s_logits(tag):
+  io = golden.io(tag)
+  logp = jax.nn.log_softmax(io["out_logits"], axis=-1)
+  nll = -np.take_along_axis(np.asarray(logp), io["text"][:, 1:, None], axis=-1)[..., 0]
+  weights = io["mask_loss"][:, 1:]
+
+  model, flat = golden_model(tag)
+  made = optimizers.make(flat, 10, lr=0.01, optimizer="sgd")
+  state = step.init_state(sharding.unflatten(flat), made, seed=0)
+  train_step = jax.jit(step.make_train_step(model, made, mean_over="token"))
+  _, scalars = train_step(state, golden_batch(tag))
+  np.testing.assert_allclose(scalars["loss"], (nll * weights).sum() / weights.sum(), rtol=1e-5)
+
+
+def test_a_window_as_long_as_the_longest_suffix_changes_nothing():
+  model, flat = golden_model("pg1_tiny")
+  made = optimizers.make(flat, 10, lr=0.01, optimizer="sgd")
+  batch = golden_batch("pg1_tiny")
+  longest = int(batch.mask_loss.sum(axis=1).max())
+  losses = []
+  for window in (None, longest):
+    state = step.init_state(sharding.unflatten(flat), made, seed=0)
+    _, scalars = jax.jit(step.make_train_step(model, made, window=window))(state, batch)
+    losses.append(float(scalars["loss"]))
+  np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+
+
+def test_the_moving_average_follows_what_trains_and_is_what_is_used():
+  model, flat = golden_model("pg1_tiny")
+  rules = [("llm/layers/attn/.*", {"decay_type": "linear"}), (".*", None)]
+  made = optimizers.make(
+    flat, 10, lr=0.1, optimizer="sgd", momentum=0.9, schedules=rules, ema_decay=0.75
+  )
+  state = step.init_state(sharding.unflatten(flat), made, seed=0)
+  train_step = jax.jit(step.make_train_step(model, made))
+  name = "llm/layers/attn/q_einsum/w"
+  want = flat[name]
+  for _ in range(3):
+    state, _ = train_step(state, golden_batch("pg1_tiny"))
+    want = 0.75 * want + 0.25 * sharding.flatten(state.params)[name]
+  used = sharding.flatten(step.averaged(state))
+  np.testing.assert_allclose(used[name], want, rtol=1e-5)
+  assert {n for n in flat if not np.array_equal(used[n], flat[n])} == set(made.trainable)
