@@ -19,12 +19,11 @@ _GAP = 12
 _COLUMNS = 2
 _TEXT_WIDTH = 2 * _SIDE + _GAP
 _INK, _GREY = (25, 25, 25), (110, 110, 110)
-_PREFIX, _TARGET, _UNTRAINED = (207, 226, 250), (255, 214, 170), (225, 225, 225)
-_LEGEND = (
-  (_PREFIX, "image and prefix: see each other, no loss"),
-  (_TARGET, "suffix: sees what is before it, in the loss"),
-  (_UNTRAINED, "suffix without loss"),
-)
+KINDS = {  # kind of token -> its colour, what it means
+  "prefix": ((207, 226, 250), "image and prefix: see each other, no loss"),
+  "target": ((255, 214, 170), "suffix: sees what is before it, in the loss"),
+  "untrained": ((225, 225, 225), "suffix without loss"),
+}
 _SPECIAL = {0: "<pad>", 1: "<eos>", 2: "<bos>"}
 
 
@@ -87,7 +86,10 @@ def sheet(
 
 
 def _card(row: structs.Batch, processor, codec, title: str) -> Image.Image:
-  pictures = _pictures(row, processor, codec)
+  frames, drawn = pictures_of(row, processor, codec)
+  pictures = [_enlarged(f) for f in frames]
+  if drawn is not None:
+    pictures.append(drawn)
   width = max(_TEXT_WIDTH, sum(p.width + _GAP for p in pictures) - _GAP)
   text = _text(row, processor, width)
   head = 20 if title else 0
@@ -103,19 +105,29 @@ def _card(row: structs.Batch, processor, codec, title: str) -> Image.Image:
   return card
 
 
-def _pictures(row, processor, codec) -> list[Image.Image]:
-  """The pictures as they are, and the last one with what the target tokens say."""
+def pictures_of(
+  row: structs.Batch, processor, codec: str | Mapping[str, np.ndarray] | None = None
+) -> tuple[list[np.ndarray], Image.Image | None]:
+  """The pictures of a row as the model gets them, and what the target tokens say about the last.
+
+  Args:
+    row: one example, without the batch axis.
+    processor, codec: as `sheet`.
+
+  Returns:
+    uint8[res, res, 3] of each picture that exists, and the last with its boxes and masks drawn,
+    at least 224 pixels a side; None where the tokens hold no box.
+  """
   frames = row.image if row.image.ndim == 4 else row.image[None]
   frames = [f for f, there in zip(frames, np.atleast_1d(row.mask_image)) if there]
   frames = [f if f.dtype == np.uint8 else _grey_levels(f) for f in frames]
-  shown = [_enlarged(f) for f in frames]
   text = processor.tokenizer.decode([int(t) for t in row.text[row.mask_loss > 0]])
   height, width = frames[-1].shape[:2]
   found = boxes.parse_boxes(text, height, width)
-  if found:
-    marks = draw.marks(found, masks=_masks(found, codec, height, width))
-    shown.append(draw.annotate(frames[-1], marks, side=max(shown[-1].size)))
-  return shown
+  if not found:
+    return frames, None
+  marks = draw.marks(found, masks=_masks(found, codec, height, width))
+  return frames, draw.annotate(frames[-1], marks, side=max(_enlarged(frames[-1]).size))
 
 
 def _masks(found, codec, height, width) -> list[np.ndarray | None]:
@@ -137,29 +149,36 @@ def _enlarged(pixels: np.ndarray) -> Image.Image:
   return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
+def tokens_of(row: structs.Batch, processor) -> list[tuple[str, str | None]]:
+  """(how it reads, a name in `KINDS`) of every token of a row, those of the image as one.
+
+  The last says how many are padding, and has no kind.
+  """
+  last = np.flatnonzero(row.mask_input)
+  used = int(last[-1]) + 1 if len(last) else 0
+  found = [(f"image × {processor.num_image_tokens}", "prefix")]
+  for token, block, loss in zip(row.text[:used], row.mask_ar, row.mask_loss):
+    kind = "prefix" if not block else "target" if loss else "untrained"
+    found.append((_piece(int(token), processor.tokenizer), kind))
+  return [*found, (f"+ {len(row.text) - used} padding", None)]
+
+
 def _text(row, processor, width: int) -> Image.Image:
   """All tokens as coloured chips, wrapped."""
   font, line = _font(14), 22
-  last = np.flatnonzero(row.mask_input)
-  used = int(last[-1]) + 1 if len(last) else 0
-  chips = [(f"image × {processor.num_image_tokens}", _PREFIX)]
-  for token, block, loss in zip(row.text[:used], row.mask_ar, row.mask_loss):
-    color = _PREFIX if not block else _TARGET if loss else _UNTRAINED
-    chips.append((_piece(int(token), processor.tokenizer), color))
-  chips.append((f"+ {len(row.text) - used} padding", None))
   placed, x, y = [], 0, 0
-  for piece, color in chips:
+  for piece, kind in tokens_of(row, processor):
     wide = int(np.ceil(font.getlength(piece))) + 6
     if x and x + wide > width:
       x, y = 0, y + line
-    placed.append((x, y, wide, piece, color))
+    placed.append((x, y, wide, piece, kind))
     x += wide + 2
   out = Image.new("RGB", (width, y + line), "white")
   pen = ImageDraw.Draw(out)
-  for x, y, wide, piece, color in placed:
-    if color:
-      pen.rectangle((x, y, x + wide - 1, y + line - 4), fill=color)
-    pen.text((x + 3, y + 1), piece, font=font, fill=_INK if color else _GREY)
+  for x, y, wide, piece, kind in placed:
+    if kind:
+      pen.rectangle((x, y, x + wide - 1, y + line - 4), fill=KINDS[kind][0])
+    pen.text((x + 3, y + 1), piece, font=font, fill=_INK if kind else _GREY)
   return out
 
 
@@ -174,7 +193,7 @@ def _legend() -> Image.Image:
   font = _font(14)
   out = Image.new("RGB", (2 * _TEXT_WIDTH + _GAP, 22), "white")
   pen, x = ImageDraw.Draw(out), 0
-  for color, text in _LEGEND:
+  for color, text in KINDS.values():
     wide = int(np.ceil(font.getlength(text))) + 10
     pen.rectangle((x, 0, x + wide, 19), fill=color)
     pen.text((x + 5, 1), text, font=font, fill=_INK)
