@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+LARGEST = 2**22  # scores of a head up to which all exist at once (chosen: 448 px fit, 896 do not)
+BLOCK = 512  # queries at a time beyond that (chosen)
 MASKED = -2.3819763e38  # the reference's "minus infinity": near float32's lowest, yet finite
 
 
@@ -57,7 +59,9 @@ def attend(
 ) -> Float[Array, "B T N H"]:
   """Softmax attention; query head n uses kv head n // G. Logits and softmax are float32.
 
-  A row without any visible key gets the mean of `v`, not NaN. `q` comes already scaled.
+  A row without any visible key gets the mean of `v`, not NaN. `q` comes already scaled. Where T * S
+  is large (from 896 px on), only the scores of `BLOCK` queries exist at a time, in the backward
+  pass too.
 
   Args:
     q: queries.
@@ -66,6 +70,12 @@ def attend(
     mask: True where a query may see a key; None for everywhere.
     softcap: c > 0 bends the logits to c * tanh(logits / c), before the mask.
   """
+  whole = q.shape[1] * k.shape[1] <= LARGEST
+  return (attend_whole if whole else attend_blocks)(q, k, v, mask, softcap)
+
+
+def attend_whole(q, k, v, mask=None, softcap=0.0):
+  """`attend` with all scores [B, N, T, S] at once: the reference for the others."""
   B, T, N, H = q.shape
   K = k.shape[2]
   q = q.reshape(B, T, K, N // K, H)
@@ -76,3 +86,20 @@ def attend(
     logits = jnp.where(mask[:, None, None], logits, MASKED)
   probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
   return jnp.einsum("BKGTS,BSKH->BTKGH", probs, v).reshape(B, T, N, H)
+
+
+def attend_blocks(q, k, v, mask=None, softcap=0.0, block=BLOCK):
+  """`attend` as a scan over blocks of queries, each of which sees all keys."""
+  B, T = q.shape[:2]
+
+  def split(x):  # [B, T, …] -> [blocks, B, block, …], filled up at the end
+    x = jnp.pad(x, ((0, 0), (0, -T % block), *[(0, 0)] * (x.ndim - 2)))
+    return jnp.moveaxis(x.reshape(B, -1, block, *x.shape[2:]), 1, 0)
+
+  @jax.checkpoint
+  def one(xs):
+    q, *mask = xs
+    return attend_whole(q, k, v, *mask, softcap=softcap)
+
+  out = jax.lax.map(one, (split(q),) if mask is None else (split(q), split(mask)))
+  return jnp.moveaxis(out, 0, 1).reshape(B, -1, *q.shape[2:])[:, :T]
