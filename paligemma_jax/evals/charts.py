@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: axes, grid, a hover title for every step, colours from the page's CSS.
+"""Charts as inline SVG: axes, grid, a hover title for every step, colours from the page's CSS.
 
 Everything is text: a report needs no plotting library and no script. Colours are the CSS variables
 --c0 … --c5, so that a chart follows the page from light to dark.
@@ -70,6 +70,49 @@ def line_chart(
   )
 
 
+def histogram(values: Sequence[float], width: float, unit: str, mark: float | None = None) -> str:
+  """An `<svg>` element with a bar for every piece of `width` of the values' axis.
+
+  Args:
+    values: at least one, finite. A bar holds those from its left edge up to, but not at, its right.
+    width: of a bar.
+    unit: what is counted along the axis, for the titles of the bars: "tokens".
+    mark: where a dashed line stands; a bar that lies beyond it has the second colour.
+  """
+  which = np.floor(np.asarray(values, float) / width + 1e-9).astype(int)
+  first = min(which.min(), which.max() if mark is None else math.floor(mark / width))
+  last = max(which.max() + 1, 0 if mark is None else math.ceil(mark / width))
+  counts = np.bincount(which - first, minlength=last - first)
+  ticks = _ticks(0, counts.max())
+
+  def x(value):
+    return _LEFT + (value / width - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
+
+  def y(count):
+    return _HEIGHT - _BOTTOM - count / ticks[-1] * (_HEIGHT - _TOP - _BOTTOM)
+
+  parts = [_axes(x, y, _ticks_inside(first * width, last * width), ticks)]
+  for k, count in enumerate(counts):
+    start = (first + k) * width
+    beyond = mark is not None and start >= mark
+    parts.append(
+      f'<rect x="{x(start) + 0.5:.1f}" width="{max(x(start + width) - x(start) - 1, 0.5):.1f}"'
+      f' y="{y(count):.1f}" height="{_HEIGHT - _BOTTOM - y(count):.1f}"'
+      f' style="fill:var(--c{int(beyond)})"><title>{start:g} to {start + width:g} {unit}: {count}'
+      "</title></rect>"
+    )
+  if mark is not None:
+    at = f"{x(mark):.1f}"
+    ends = f'y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"'
+    parts.append(
+      f'<line class="line dashed" style="stroke:var(--ink)" x1="{at}" x2="{at}" {ends}/>'
+    )
+  return (
+    f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
+    f' aria-label="{html.escape(unit)}">{"".join(parts)}</svg>'
+  )
+
+
 def smoothed(values: Sequence[float], span: float) -> list[float]:
   """Exponential mean whose weights fall to 1/e after `span` values, unbiased at the start."""
   keep, total, weight, out = math.exp(-1 / max(span, 1e-9)), 0.0, 0.0, []
@@ -115,8 +158,12 @@ def _ticks(lo: float, hi: float, count: int = 4) -> list[float]:
   return [i * step for i in range(start, end + 1)]
 
 
+def _ticks_inside(first: float, last: float) -> list[float]:
+  return [t for t in _ticks(first, last, 5) if first <= t <= last]
+
+
 def _step_ticks(first: float, last: float) -> list[float]:
-  inside = [t for t in _ticks(first, last, 5) if first <= t <= last]
+  inside = _ticks_inside(first, last)
   return [t for t in inside if t == int(t)] or [first]
 
 

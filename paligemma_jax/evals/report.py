@@ -42,17 +42,9 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     names = [n for n in scores if n in rows] + [n for n in rows if n not in scores]
     sections = "".join(gallery.section(name, rows[name], _PICTURES) for name in names)
     parts.append(f"<h2>Validation pictures</h2>{gallery.legend()}{sections}")
-  title = html.escape(workdir.resolve().name)
-  page = (
-    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    f"<title>{title} · paligemma</title><style>{theme.STYLE}</style></head>"
-    f"<body><main>{''.join(parts)}<footer>Written by paligemma_jax. Scores are fractions, 0 to 1,"
-    " unless named otherwise.</footer></main>"
-    f"<script>{theme.SCRIPT}</script></body></html>\n"
-  )
+  footer = "Written by paligemma_jax. Scores are fractions, 0 to 1, unless named otherwise."
   path = workdir / "report.html"
-  predictions.write_whole(path, page)
+  predictions.write_whole(path, theme.page(workdir.resolve().name, "".join(parts), footer))
   return path
 
 

@@ -1,7 +1,9 @@
-"""How the report looks: its style sheet, light and dark, and the few lines of script of its gallery.
+"""How our pages look: their frame, style sheet, light and dark, and the few lines of script.
 
 Colours: blue and orange are those of `processing.draw` (truth and prediction).
 """
+
+import html
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -84,3 +86,20 @@ for (const button of document.querySelectorAll('.sort button')) button.onclick =
     .forEach(e => gallery.append(e));
 };
 """
+
+
+def page(title: str, body: str, footer: str, style: str = "") -> str:
+  """A whole HTML document that needs nothing else.
+
+  Args:
+    title: of the browser's tab, plain text.
+    body, footer: HTML.
+    style: rules that only this page needs.
+  """
+  return (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>{html.escape(title)} · paligemma</title><style>{STYLE}{style}</style></head>"
+    f"<body><main>{body}<footer>{footer}</footer></main>"
+    f"<script>{SCRIPT}</script></body></html>\n"
+  )

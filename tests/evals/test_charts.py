@@ -55,6 +55,32 @@ def test_any_range_has_an_axis(values):
   assert not re.search(r"nan|inf", svg)
 
 
+def _bars(svg):
+  """(title, left edge, colour) of every bar."""
+  return [
+    (bar[0].text, float(bar.get("x")), bar.get("style"))
+    for bar in ElementTree.fromstring(svg).iter("rect")
+  ]
+
+
+def test_a_histogram_counts_from_each_edge_up_to_the_next():
+  bars = _bars(charts.histogram([3, 4, 4, 7, 8], 4, "tokens"))
+  assert [title for title, _, _ in bars] == [
+    "0 to 4 tokens: 1", "4 to 8 tokens: 3", "8 to 12 tokens: 1"
+  ]  # fmt: skip
+
+
+def test_bars_beyond_the_mark_are_of_another_colour_and_the_mark_is_on_the_axis():
+  svg = charts.histogram([1, 2, 9], 1, "tokens", mark=8)
+  colors = {title.split(":")[0]: style for title, _, style in _bars(svg)}
+  assert colors["8 to 9 tokens"] != colors["7 to 8 tokens"] == colors["1 to 2 tokens"]
+  (mark,) = [e for e in ElementTree.fromstring(svg).iter("line") if e.get("class") != "grid"]
+  edges = {title: x for title, x, _ in _bars(svg)}
+  assert float(mark.get("x1")) == pytest.approx(edges["8 to 9 tokens: 0"], abs=0.6)
+  for value in (0.0, 0.5, 1.0):
+    ElementTree.fromstring(charts.histogram([value], 0.05, "IoU"))
+
+
 @pytest.mark.parametrize("lo, hi", [(0.0013, 7.2), (0.4, 0.5), (1.0, 1000.0), (5.0, 5.0)])
 def test_log_ticks_enclose_the_values(lo, hi):
   ticks = charts._log_ticks(lo, hi)
