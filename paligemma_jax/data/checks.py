@@ -243,7 +243,7 @@ def _outside(objects: list[dict], width: int, height: int) -> Iterator[str]:
 
 
 def _lengths(source, rules, processor, text_len, train, name) -> list[str]:
-  prompt, whole = prepare.token_lengths(source, rules, processor)
+  prompt, _, whole = prepare.token_lengths(source, rules, processor)
   needs = np.maximum(prompt, whole - 1) if train else prompt  # EOS is only a target, never an input
   cut = int((needs > text_len).sum())
   if not cut:

@@ -19,6 +19,7 @@ from paligemma_jax import errors, structs
 from paligemma_jax.data import checks, examples, prepare
 from paligemma_jax.data import sources as sources_lib
 from paligemma_jax.processing import processor as processors
+from paligemma_jax.processing import prompt
 
 check = checks.check
 _ENDLESS = 2**40  # batches; grain wants a length
@@ -74,8 +75,9 @@ def train_batches(
     sources: name -> source config (kind, path, task, prefix, suffix, weight, where).
     processor: makes rows of examples.
     batch_size: examples a step, over all processes.
-    text_len: T - 1, tokens of BOS, prefix, newline and suffix together; a longer example is an
-      error (`check` counts them beforehand).
+    text_len: most tokens of BOS, prefix, newline and suffix together; a longer example is an
+      error (`check` counts them beforehand). T - 1 of a batch is the least of `lengths(text_len)`
+      that holds all its rows, those of the other processes too.
     seed: of order and draws.
     start_step: the first step to deliver.
     workers: processes that read; 0 reads in threads of this one. They are spawned, so the main
@@ -100,8 +102,9 @@ def train_batches(
   opened = [_Source.open(c, f"train.data.{name}", codec, True) for name, c in active.items()]
   order = _order([len(source.records) for source in opened], active, seed)
   local = batch_size // num_processes
+  needs = tuple(_needs(source, processor) for source in opened)
   batches = _TrainBatches(
-    tuple(opened), order, processor, text_len, seed, batch_size,
+    tuple(opened), needs, order, processor, text_len, seed, batch_size,
     slice(local * process_index, local * (process_index + 1)),
   )  # fmt: skip
   return Batches(_started(grain.MapDataset.source(batches)[start_step:], workers))
@@ -146,6 +149,22 @@ def eval_batches(
     slice(local * process_index, local * (process_index + 1)),
   )  # fmt: skip
   return Batches(_started(grain.MapDataset.source(batches), 0))
+
+
+def lengths(text_len: int) -> tuple[int, ...]:
+  """The few lengths that the text of training batches may have: each is a program to compile."""
+  return (*(n for n in prompt.LENGTHS if n < text_len), text_len)
+
+
+def longest_suffix(sources: Mapping[str, Mapping], processor) -> int:
+  """Most tokens that an example of the sources is trained on, EOS included."""
+  longest = 0
+  for name, config in sources.items():
+    records = sources_lib.open_source(config, f"train.data.{name}")
+    rules = examples.Rules.of(config, f"train.data.{name}")
+    _, answer, _ = prepare.token_lengths(records, rules, processor)
+    longest = max(longest, int(answer.max(initial=0)))
+  return longest
 
 
 def train_places(sources: Mapping[str, Mapping], seed: int, count: int, step: int = 0) -> list[str]:
@@ -200,6 +219,7 @@ class _TrainBatches:
   """Step -> this process's part of its batch. Runs in workers: numpy only."""
 
   sources: tuple[_Source, ...]
+  needs: tuple[np.ndarray, ...]  # of every source int32[N], the least text_len for every record
   order: grain.MapDataset  # position -> (number of the source, record)
   processor: Any
   text_len: int
@@ -211,11 +231,17 @@ class _TrainBatches:
     return _ENDLESS
 
   def __getitem__(self, step: int) -> structs.Batch:
-    positions = range(step * self.batch_size, (step + 1) * self.batch_size)[self.part]
+    positions = range(step * self.batch_size, (step + 1) * self.batch_size)
     frames = max(s.records.max_images for s in self.sources)
-    return processors.stack([self._row(p) for p in positions], frames)
+    text_len = self._text_len(positions)
+    return processors.stack([self._row(p, text_len) for p in positions[self.part]], frames)
 
-  def _row(self, position: int) -> structs.Batch:
+  def _text_len(self, positions: range) -> int:
+    picked = [self.order[p] for p in positions]
+    longest = max(self.needs[number][i] for number, i in picked)
+    return next((n for n in lengths(self.text_len) if n >= longest), self.text_len)
+
+  def _row(self, position: int, text_len: int) -> structs.Batch:
     number, i = self.order[position]
     source = self.sources[number]
 
@@ -227,7 +253,7 @@ class _TrainBatches:
       raise errors.UserError(
         f'{source.records.place(i)}: no key "{source.rules.suffix}" to train on'
       )
-    return source.row(self.processor, i, example, self.text_len, True)
+    return source.row(self.processor, i, example, text_len, True)
 
   def __repr__(self):
     return f"TrainBatches({self.sources}, {self.seed}, {self.batch_size}, {self.part})"
@@ -277,6 +303,12 @@ def _order(lengths: list[int], active: Mapping[str, Mapping], seed: int) -> grai
     return streams[0]
   weights = [float(c.get("weight", 1.0)) for c in active.values()]
   return grain.MapDataset.mix(streams, [w / sum(weights) for w in weights])
+
+
+def _needs(source: _Source, processor) -> np.ndarray:
+  """int32[N], the tokens of text that every record feeds to the model; EOS is only a target."""
+  head, _, whole = prepare.token_lengths(source.records, source.rules, processor)
+  return np.maximum(head, whole - 1)
 
 
 def _first(_: int) -> int:

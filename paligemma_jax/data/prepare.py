@@ -17,7 +17,7 @@ from paligemma_jax import cache, errors
 from paligemma_jax.data import examples, files, sources
 from paligemma_jax.processing import masks
 
-_VERSION = 1  # of what the cache holds; raise it when the computation changes
+_VERSION = 2  # of what the cache holds; raise it when the computation changes
 _CHUNK = 256  # masks encoded at a time
 
 
@@ -34,7 +34,7 @@ class MaskCodes:
     return [tuple(int(code) for code in row) for row in rows]
 
 
-def mask_codes(source: sources.Jsonl, codec: str | dict[str, np.ndarray]) -> MaskCodes:
+def mask_codes(source: sources.Source, codec: str | dict[str, np.ndarray]) -> MaskCodes:
   """Codes of all masks of a source whose task is "segment", from the cache if they are there.
 
   Every object is cropped to its box, resized to 64 x 64 with soft edges and encoded.
@@ -56,8 +56,8 @@ def mask_codes(source: sources.Jsonl, codec: str | dict[str, np.ndarray]) -> Mas
 
 
 def token_lengths(
-  source: sources.Jsonl, rules: examples.Rules, processor
-) -> tuple[np.ndarray, np.ndarray]:
+  source: sources.Source, rules: examples.Rules, processor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Tokens that every record needs at most, over all its drafts.
 
   Args:
@@ -66,18 +66,18 @@ def token_lengths(
     processor: a `processing.processor.Processor` with a tokenizer.
 
   Returns:
-    int32[N] of the prompt (BOS, prefix, newline), and int32[N] of prompt, suffix and EOS.
+    int32[N] each of the prompt (BOS, prefix, newline), of suffix and EOS, and of all together.
   """
   tokenizer = hashlib.blake2b(digest_size=16)
   for name, data in sorted(processor.tokenizer.to_files().items()):
     tokenizer.update(name.encode() + data)
   parts = (source.content_hash(), tokenizer.hexdigest(), dataclasses.astuple(rules), _VERSION)
   path = cache.directory("lengths", _digest(json.dumps(parts)) + ".npz")
-  found = _read(path, ("prompt", "whole"))
+  found = _read(path, ("prompt", "answer", "whole"))
   if found is None:
     found = _measure(source, rules, processor.tokenizer)
     files.write_whole(path, _npz(found))
-  return found["prompt"], found["whole"]
+  return found["prompt"], found["answer"], found["whole"]
 
 
 def decode_codes(codes: list[tuple[int, ...]], codec: str | dict[str, np.ndarray]) -> np.ndarray:
@@ -101,7 +101,7 @@ def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
       memo[text] = len(tokenizer.encode(text))
     return memo[text]
 
-  prompt, whole = np.zeros((2, len(source)), np.int32)
+  prompt, answer, whole = np.zeros((3, len(source)), np.int32)
   for i in range(len(source)):
     try:
       options = examples.drafts(source[i], rules)
@@ -109,9 +109,9 @@ def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
       answers = [count(d.suffix) + 1 if d.suffix is not None else 0 for d in options]
     except (errors.UserError, LookupError, TypeError, ValueError, AttributeError):
       continue  # `checks` tells what is wrong with it
-    prompt[i] = max(prompts)
+    prompt[i], answer[i] = max(prompts), max(answers)
     whole[i] = max(p + a for p, a in zip(prompts, answers))
-  return {"prompt": prompt, "whole": whole}
+  return {"prompt": prompt, "answer": answer, "whole": whole}
 
 
 def _codec(codec):

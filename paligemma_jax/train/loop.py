@@ -91,7 +91,9 @@ def train(
       state = saved.from_tree(checkpointer.restore(start, target), abstract)
     else:
       state = setup.init_state(c, parts, optimizer)
-    train_step = setup.jit_step(parts, optimizer, shardings, **setup.step_options(c))
+    window = pipeline.longest_suffix(c.train.data.to_dict(), parts.processor)
+    options = setup.step_options(c) | {"window": window}
+    train_step = setup.jit_step(parts, optimizer, shardings, **options)
     stop = stack.enter_context(_asked_to_stop())
     run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks)
     state = run.train(state, start or 0, train_step, batches, stop)

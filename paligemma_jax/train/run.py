@@ -59,7 +59,7 @@ class Run:
     self.done = start
     if start:
       self._evaluate(state)  # an evaluation that was cut off is done again
-    first = self._compiled(train_step)
+    compiled = set()  # lengths of text that the step is compiled for
     put = lambda batch: sharding.put_batch(batch, self.parts.mesh, self.parts.rules)
     fed = feed.Feed(batches, put) if start < self.total else None
     late = None  # scalars are fetched one step late, while the next one is computed
@@ -67,7 +67,10 @@ class Run:
       while self.done < self.total and not stop.is_set():
         batch = next(fed)
         self.log.waited(fed.waited)
-        state, scalars = (first if self.done == start else train_step)(state, batch)
+        length = batch.text.shape[1]
+        this = train_step if length in compiled else self._compiling(train_step, length)
+        compiled.add(length)
+        state, scalars = this(state, batch)
         self._record(late)
         self.done += 1
         late = (self.done, scalars)
@@ -85,11 +88,11 @@ class Run:
         fed.close()
     return state
 
-  def _compiled(self, train_step: Callable) -> Callable:
-    """`train_step` for the first step, in which it is compiled: the log says so."""
+  def _compiling(self, train_step: Callable, length: int) -> Callable:
+    """`train_step` for the first batch of a length, when it is compiled: the log says so."""
 
     def first(state, batch):
-      self.log.say("compiling the training step …")
+      self.log.say(f"compiling the training step for {length - 1} tokens of text …")
       with self.log.outside() as seconds:
         result = jax.block_until_ready(train_step(state, batch))
         self.log.say(f"compiled in {seconds():.0f} s")

@@ -78,6 +78,23 @@ def test_the_parts_of_the_processes_are_the_whole_batch(mixture, processor, proc
     _equal(structs.Batch(*(np.concatenate(field) for field in zip(*rows))), want)
 
 
+def test_a_batch_is_as_long_as_its_longest_text_asks_for_the_same_in_every_process(
+  pictures, write, processor
+):
+  short = [{"image": "p0.png", "prefix": "a", "suffix": "yes"}] * 7
+  long = {"image": "p0.png", "prefix": "a", "suffix": "dark red " * 30}
+  source = {"a": {"path": write([*short, long])}}
+  options = dict(count=4, batch_size=4, text_len=300)
+  lengths = [b.text.shape[1] - 1 for b in _train(source, processor, **options)]
+  assert set(lengths) == {32, 128} and lengths.count(128) == 2  # once an epoch of two steps
+  for process in range(2):
+    part = _train(source, processor, **options, num_processes=2, process_index=process)
+    assert [b.text.shape[1] - 1 for b in part] == lengths
+  assert pipeline.longest_suffix(source, processor) == max(
+    int(b.mask_loss.sum(axis=1).max()) for b in _train(source, processor, **options)
+  )
+
+
 def test_sources_are_mixed_by_weight_and_each_epoch_is_a_new_permutation(mixture, processor):
   texts = _texts(processor, _train(mixture, processor, 28))  # 112 = 28 of a, 84 of b
   names = [text.partition("\n")[0] for text in texts]

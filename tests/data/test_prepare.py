@@ -56,6 +56,7 @@ def test_lengths_are_those_of_the_layout(write, processor):
   tokenizer = processor.tokenizer
   long = "a cat and a dog"
   source = sources.Jsonl(write([{"prefix": "caption en", "suffix": ["yes", long]}, {"bad": 1}]))
-  prompt, whole = prepare.token_lengths(source, examples.Rules(), processor)
+  prompt, answer, whole = prepare.token_lengths(source, examples.Rules(), processor)
   assert prompt.tolist() == [1 + len(tokenizer.encode("caption en")) + 1, 0]
+  assert answer.tolist() == [len(tokenizer.encode(long)) + 1, 0]
   assert whole.tolist() == [prompt[0] + len(tokenizer.encode(long)) + 1, 0]
