@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from paligemma_jax.data import examples, files, sources
 from paligemma_jax.processing import masks
 
 _VERSION = 2  # of what the cache holds; raise it when the computation changes
-_CHUNK = 256  # masks encoded at a time
+CHUNK = 256  # masks encoded at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,44 @@ def decode_codes(codes: list[tuple[int, ...]], codec: str | dict[str, np.ndarray
   return np.asarray(jax.jit(vqvae.decode)(_codec(codec), rows))
 
 
+def round_trip(
+  crops: Sequence[np.ndarray], codec: str | dict[str, np.ndarray]
+) -> tuple[list[tuple[int, ...]], np.ndarray]:
+  """Masks through the codec and back.
+
+  Args:
+    crops: at most `CHUNK`, float32[64, 64] in 0..1 each, as `masks.crop_for_codec` makes them.
+    codec: path or parameters.
+
+  Returns:
+    The 16 codes of each, and float32[N, 64, 64], what they stand for: above 0 inside.
+  """
+  import jax
+
+  from paligemma_jax.models import vqvae
+
+  params = _codec(codec)
+  codes = _encode(crops, params)
+  decoded = jax.jit(vqvae.decode)(params, codes)
+  found = np.asarray(codes)[: len(crops)].tolist()
+  return [tuple(row) for row in found], np.asarray(decoded)[: len(crops)]
+
+
+def record_codes(
+  record: dict, folder: str, codec: str | dict[str, np.ndarray], place: str = ""
+) -> list[tuple[int, ...]]:
+  """Codes of the masks of one record, one tuple per object.
+
+  Raises:
+    errors.UserError: an object has no mask, or one that cannot be read.
+  """
+  crops = [_crop(item, folder, place) for item in record.get("objects") or ()]
+  found = []
+  for start in range(0, len(crops), CHUNK):
+    found += round_trip(crops[start : start + CHUNK], codec)[0]
+  return found
+
+
 def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
   memo = {}  # prompts repeat, and so do short answers
 
@@ -134,25 +173,29 @@ def _codes_key(source, params) -> str:
   return digest.hexdigest()
 
 
-def _encode_all(source, params) -> dict[str, np.ndarray]:
+def _encode(crops, params):
+  """int[CHUNK, 16]: codes of at most `CHUNK` crops, and of nothing after them."""
   import jax
 
   from paligemma_jax.models import vqvae
 
-  encode = jax.jit(vqvae.encode)
+  padded = np.zeros((CHUNK, vqvae.SIDE, vqvae.SIDE), np.float32)  # one shape, compiled once
+  padded[: len(crops)] = crops
+  return jax.jit(vqvae.encode)(params, padded)
+
+
+def _encode_all(source, params) -> dict[str, np.ndarray]:
   crops, codes, first = [], [], [0]
 
   def flush():
-    padded = np.zeros((_CHUNK, vqvae.SIDE, vqvae.SIDE), np.float32)  # one shape, compiled once
-    padded[: len(crops)] = crops
-    codes.append(np.asarray(encode(params, padded))[: len(crops)].astype(np.int16))
+    codes.append(np.asarray(_encode(crops, params))[: len(crops)].astype(np.int16))
     crops.clear()
 
   for i in range(len(source)):
     objects = _objects(source, i)
     for item in objects:
-      crops.append(_crop(item, source, i))
-      if len(crops) == _CHUNK:
+      crops.append(_crop(item, source.folder, source.place(i)))
+      if len(crops) == CHUNK:
         flush()
     first.append(first[-1] + len(objects))
   if crops:
@@ -165,14 +208,13 @@ def _objects(source, i) -> list[dict]:
   return source[i].get("objects") or []
 
 
-def _crop(item, source, i) -> np.ndarray:
-  place = source.place(i)
+def _crop(item, folder, place) -> np.ndarray:
   if item.get("mask") is None:
     raise errors.UserError(
       f'{place}: an object has no "mask"; the task "segment" needs one for each'
     )
   try:
-    mask = examples.read_mask(item["mask"], source.folder, place)
+    mask = examples.read_mask(item["mask"], folder, place)
     return masks.crop_for_codec(mask, item["box"])
   except errors.UserError as e:
     text = str(e)

@@ -27,6 +27,15 @@ def test_codes_are_those_of_the_codec_on_the_crops(source, codec):
   assert [found[i] for i in range(3)] == [want[:1], [], want[1:]]
 
 
+def test_the_way_through_the_codec_and_back(source, codec):
+  items = [o for record in source for o in record["objects"]]
+  crops = [masks.crop_for_codec(masks.decode_rle(o["mask"]), o["box"]) for o in items]
+  codes, decoded = prepare.round_trip(crops, codec)
+  assert codes == [tuple(row) for row in np.asarray(vqvae.encode(codec, jnp.stack(crops))).tolist()]
+  np.testing.assert_allclose(decoded, vqvae.decode(codec, jnp.asarray(codes)), atol=1e-5)
+  assert prepare.record_codes(source[2], source.folder, codec) == codes[1:]
+
+
 def test_codes_come_from_the_cache_until_something_changes(source, codec, monkeypatch):
   first = prepare.mask_codes(source, codec)
   runs = []
