@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
   """Trains."""
   settings = config.load(args.config, args.overrides)
   runtime.start()
-  from paligemma_jax.train import loop  # imports JAX
+  from paligemma_jax.train import loop, processes  # imports JAX
 
+  processes.join()
   loop.train(settings, args.workdir)

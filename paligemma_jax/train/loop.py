@@ -3,9 +3,7 @@
 import contextlib
 import os
 import pathlib
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
 from paligemma_jax.train import log as logs
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import recipes, saved, schedule, settings, setup
+from paligemma_jax.train import processes, recipes, saved, schedule, settings, setup
 from paligemma_jax.train import run as runs
 
 CHECKPOINTS = "checkpoints"
@@ -94,10 +92,10 @@ def train(
     window = pipeline.longest_suffix(c.train.data.to_dict(), parts.processor)
     options = setup.step_options(c) | {"window": window}
     train_step = setup.jit_step(parts, optimizer, shardings, **options)
-    stop = stack.enter_context(_asked_to_stop())
+    stop = stack.enter_context(processes.asked_to_stop())
     run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks)
     state = run.train(state, start or 0, train_step, batches, stop)
-    if stop.is_set() and run.done < total:
+    if run.done < total:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")
       raise SystemExit(PREEMPTED)
   return runs.finish(workdir)
@@ -190,17 +188,3 @@ def _describe(log, c, parts, optimizer, total, start):
   )
   if start is not None:
     log.say(f"going on from step {start}")
-
-
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-  """An event that SIGTERM sets, as schedulers send it some time before they kill."""
-  stop = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield stop  # signals cannot be caught here
-    return
-  before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-  try:
-    yield stop
-  finally:
-    signal.signal(signal.SIGTERM, before)

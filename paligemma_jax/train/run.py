@@ -3,7 +3,6 @@
 import math
 import os
 import pathlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,10 +52,10 @@ class Run:
     start: int,
     train_step: Callable,
     batches: Iterator,
-    stop: threading.Event,
+    stop: Callable[[int], bool],
   ) -> step.TrainState:
-    """Runs the steps from `start` to the end, or until `stop` is set; saved in both cases."""
-    self.done = start
+    """Runs the steps from `start` to the end, or to where `stop(steps done)`; saves in both cases."""
+    self.done, stopped = start, False
     if start:
       self._evaluate(state)  # an evaluation that was cut off is done again
     compiled = set()  # lengths of text that the step is compiled for
@@ -64,7 +63,7 @@ class Run:
     fed = feed.Feed(batches, put) if start < self.total else None
     late = None  # scalars are fetched one step late, while the next one is computed
     try:
-      while self.done < self.total and not stop.is_set():
+      while self.done < self.total and not stopped:
         batch = next(fed)
         self.log.waited(fed.waited)
         length = batch.text.shape[1]
@@ -74,7 +73,8 @@ class Run:
         self._record(late)
         self.done += 1
         late = (self.done, scalars)
-        save = self._saves() or stop.is_set()
+        stopped = stop(self.done)
+        save = self._saves() or stopped
         if save or self._due():
           self._record(late)  # a state whose loss is not finite is never saved
           late = None

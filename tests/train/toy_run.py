@@ -1,6 +1,7 @@
 """A run that takes seconds: tiny preset, eight examples, five short answers.
 
-`python -m tests.train.toy_run WORKDIR DATA STEP` trains it and dies by SIGKILL after that step.
+`python -m tests.train.toy_run WORKDIR DATA [STEP SIGNAL]` trains it, as one of several processes
+where the environment says so; the last process sends itself the signal after that step.
 """
 
 import json
@@ -46,13 +47,19 @@ def config(data: pathlib.Path, steps: int = 12, **changes):
   return c
 
 
+def main(workdir, data, last="-1", number="SIGKILL"):
+  import jax
+
+  from paligemma_jax.train import loop, processes
+
+  processes.join()
+
+  def send(done, scalars):
+    if done >= int(last) >= 0 and jax.process_index() == jax.process_count() - 1:
+      os.kill(os.getpid(), signal.Signals[number])
+
+  loop.train(config(pathlib.Path(data)), workdir, callbacks=[send])
+
+
 if __name__ == "__main__":
-  from paligemma_jax.train import loop
-
-  workdir, data, last = sys.argv[1:]
-
-  def kill(done, scalars):
-    if done >= int(last):
-      os.kill(os.getpid(), signal.SIGKILL)
-
-  loop.train(config(pathlib.Path(data)), workdir, callbacks=[kill])
+  main(*sys.argv[1:])
