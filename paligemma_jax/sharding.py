@@ -9,7 +9,7 @@ import contextlib
 import math
 import pickle
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -54,6 +54,10 @@ AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
   ("llm/layers/.*/scale", ("layers", "embed")),
   ("llm/final_norm/scale", ("embed",)),
 )
+
+# A parameter with more elements than this must not stay whole on every device (64 MB in float32).
+LARGE = 2**24
+REPLICATED = ("kv_heads",)  # the axes that may stay whole knowingly: Gemma 2B has one KV head
 
 # Below this many elements a parameter is not worth a gather (chosen; big_vision uses 4 MiB).
 AUTO_MIN_SIZE = 2**16
@@ -162,6 +166,63 @@ def _param_spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> 
   return P(*spec)
 
 
+class Placed(NamedTuple):
+  """A line of `audit`."""
+
+  name: str
+  shape: tuple[int, ...]
+  spec: P
+  ways: int  # devices that share it
+
+
+def audit(shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules) -> list[Placed]:
+  """How every parameter is split, largest share first; what is not split as meant is an error.
+
+  Args:
+    shapes: flat name -> shape.
+    mesh: the devices.
+    rules: logical name -> mesh axes.
+
+  Raises:
+    UserError: a rule names an axis that no parameter has, an axis does not divide over the devices
+      of its rule, or a large parameter stays whole although the parameters are to be split.
+  """
+  names = {name: logical_axes(name, len(shape)) for name, shape in shapes.items()}
+  known = {axis for axes in names.values() for axis in axes} | {"auto", "batch", "length"}
+  for axis, _ in rules or ():
+    if axis not in known:
+      hint = errors.did_you_mean(axis, [k for k in known if k])
+      raise errors.UserError(f'mesh: the rule for "{axis}" matches no axis of any parameter{hint}')
+  lines = []
+  for name, shape in shapes.items():
+    spec = _param_spec(name, tuple(shape), mesh, rules)
+    ways = _ways(spec, mesh, len(shape))
+    for axis, size, n in zip(names[name], shape, ways):
+      wanted = math.prod(mesh.shape[a] for a in _mesh_axes(axis, mesh, rules))
+      if n < wanted and axis not in REPLICATED:
+        raise errors.UserError(
+          f"mesh: {name} has {size} {axis}, which does not divide over {wanted} devices; choose"
+          " another size of the mesh axis"
+        )
+    lines.append(Placed(name, tuple(shape), spec, math.prod(ways)))
+  auto = math.prod(mesh.shape[a] for a in _mesh_axes("auto", mesh, rules))
+  for line in lines:
+    if auto > 1 and line.ways < auto and math.prod(line.shape) > LARGE:
+      sizes = " x ".join(map(str, line.shape))
+      raise errors.UserError(
+        f"mesh: {line.name} ({sizes}) has no dimension that divides over {auto} devices and would"
+        " stay whole on each; choose fewer for fsdp, e.g. data_fsdp:64"
+      )
+  return sorted(lines, key=lambda line: -math.prod(line.shape) / line.ways)
+
+
+def _ways(spec: P, mesh: Any, ndim: int) -> tuple[int, ...]:
+  """Over how many devices each of `ndim` axes is split."""
+  entries = [(entry,) if isinstance(entry, str) else entry or () for entry in spec]
+  entries += [()] * (ndim - len(entries))
+  return tuple(math.prod(mesh.shape[a] for a in axes) for axes in entries)
+
+
 def _mesh_axes(name: str | None, mesh: Any, rules: Rules) -> tuple[str, ...]:
   for key, axes in rules or ():
     if key == name and axes:
@@ -209,10 +270,7 @@ def param_ways(name: str, shape: tuple[int, ...], rules: Rules) -> tuple[int, ..
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return (1,) * len(shape)
-  spec = _param_spec(name, shape, mesh, rules)
-  spec = (*spec, *(None,) * (len(shape) - len(spec)))
-  axes = [(entry,) if isinstance(entry, str) else entry or () for entry in spec]
-  return tuple(math.prod(mesh.shape[a] for a in entry) for entry in axes)
+  return _ways(_param_spec(name, shape, mesh, rules), mesh, len(shape))
 
 
 def batch_sharding(mesh: Mesh, rules: Rules, batch_size: int | None = None) -> NamedSharding:

@@ -6,6 +6,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from paligemma_jax import errors, sharding
+from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, variants
 from tests import toy
 
@@ -43,6 +44,50 @@ def test_every_parameter_of_every_variant_has_named_axes():
       assert len(sharding.logical_axes(key, len(shape))) == len(shape)
   with pytest.raises(ValueError, match="llm/unknown"):
     sharding.logical_axes("llm/unknown", 2)
+
+
+def audit(name, mesh_name, devices=None):
+  layout = meshes.get(mesh_name)
+  mesh = jax.sharding.AbstractMesh(tuple(devices), tuple(layout["axes"]))
+  return sharding.audit(variants.param_shapes(variants.preset(name)), mesh, layout["rules"])
+
+
+@pytest.mark.parametrize("name", ["paligemma-3b", "paligemma2-10b", "paligemma2-28b"])
+@pytest.mark.parametrize(
+  "mesh, sizes", [("fsdp", (1, 64, 1)), ("data_fsdp:16", (4, 16, 1)), ("fsdp_tensor:4", (1, 8, 4))]
+)
+def test_the_audit_lists_every_parameter_and_all_large_ones_are_split(name, mesh, sizes):
+  lines = audit(name, mesh, sizes)
+  assert len(lines) == len(variants.param_shapes(variants.preset(name)))
+  assert all(line.ways >= sizes[1] for line in lines if np.prod(line.shape) > sharding.LARGE)
+
+
+@pytest.mark.parametrize(
+  "mesh, sizes, message",
+  [
+    ("fsdp", (1, 256, 1), "img/.*kernel .* has no dimension that divides over 256 devices"),
+    ("fsdp_tensor:32", (1, 1, 32), "heads, which does not divide over 32 devices"),
+  ],
+)
+def test_what_cannot_be_split_as_meant_is_an_error(mesh, sizes, message):
+  with pytest.raises(errors.UserError, match=message):
+    audit("paligemma-3b", mesh, sizes)
+
+
+def test_a_rule_that_matches_nothing_is_an_error():
+  mesh = sharding.make_mesh({"data": 8})
+  shapes = variants.param_shapes(variants.preset("tiny"))
+  with pytest.raises(errors.UserError, match='"head" matches no axis .* "heads"'):
+    sharding.audit(shapes, mesh, (("head", "data"),))
+
+
+def test_sizes_of_a_mesh_by_name_and_by_number():
+  sizes = lambda name: tuple(meshes.get(name)["axes"].values())
+  assert sizes("data_fsdp:64") == (-1, 64, 1) and sizes("fsdp_tensor:4") == (1, -1, 4)
+  assert sizes("data=2,tensor=4") == (2, 1, 4)
+  for wrong in ("fspd", "fsdp:two", "datum=2"):
+    with pytest.raises((KeyError, ValueError)):
+      meshes.get(wrong)
 
 
 def test_a_mesh_that_does_not_fill_the_devices_is_refused():

@@ -126,7 +126,10 @@ def _compare_values(c: dict) -> list[str]:
     if not value > 0:
       found.append(f"{path} must be positive, found {value}")
 
-  one_of("mesh", c["mesh"].partition(":")[0], meshes.MESHES)
+  try:
+    meshes.get(c["mesh"])
+  except (KeyError, ValueError):
+    one_of("mesh", c["mesh"], meshes.MESHES)
   one_of("resume", c["resume"], ("", "override"))
   one_of("model.dtype", model["dtype"], ("", "float32", "bfloat16", "float16"))
   for key in ("remat", "remat_img"):

@@ -81,7 +81,7 @@ def make_mesh(
   """Returns the mesh and rules of a name in configs/meshes.py.
 
   Args:
-    name: NAME or NAME:TENSOR.
+    name: as `meshes.get` takes it.
     batch_size: examples a step, over all devices.
     devices: to lay it over; None: all of this run.
     accumulate: pieces that a batch is cut into; each is shared by all devices.

@@ -57,7 +57,7 @@ def split_small_parameters_too(monkeypatch):
   monkeypatch.setattr(sharding, "AUTO_MIN_SIZE", 1)
 
 
-@pytest.mark.parametrize("name", ["fsdp", "fsdp_tensor"])
+@pytest.mark.parametrize("name", ["data", "fsdp", "data_fsdp:4", "data=2,fsdp=2,tensor=2"])
 def test_losses_do_not_depend_on_the_devices(name):
   assert len(jax.devices()) == 8
   one, _ = train("single")
@@ -66,7 +66,7 @@ def test_losses_do_not_depend_on_the_devices(name):
   assert one[-1] < one[0] - 0.5  # it learns the batch by heart
 
   table = state.params["llm"]["embedder"]["input_embedding"]
-  assert not table.is_fully_replicated
+  assert table.is_fully_replicated == (name == "data")
   tree = saved.to_tree(state)["opt_state"]
   (mean,) = [x for path, x in tree.items() if path.endswith("mu.llm.embedder.input_embedding")]
   assert mean.sharding == table.sharding  # moments lie where their parameters lie
