@@ -22,6 +22,11 @@ from paligemma_jax.processing import boxes, image, masks
 # Mask codes of a record, per object; None where the object has no mask.
 Codes = Sequence[tuple[int, ...] | None]
 _NO_CODES = (0,) * 16  # stands in where only the length of the text matters
+_EMBEDDED = 24  # records of an evaluation whose pictures its report can show
+
+
+class UnreadableImage(errors.UserError):
+  """A picture of a record is missing, damaged or none; all else about the record may be right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +75,7 @@ def drafts(
   """Every question and answer that the record may become, at least one.
 
   Args:
-    record: a line of the JSONL file.
+    record: as its source gives it.
     rules: how to read it.
     size: height and width in pixels of the picture that the boxes refer to. It changes the values
       of the loc tokens only, never their number.
@@ -83,7 +88,7 @@ def drafts(
 
 
 def make(
-  source: sources.Jsonl,
+  source: sources.Source,
   i: int,
   rules: Rules,
   *,
@@ -100,16 +105,18 @@ def make(
     choose: number of drafts -> index of the one to take.
     codes: as in `drafts`.
     extras: whether to fill Example.extras for the evaluators: all keys of the record, with "id"
-      (its own, else i), "image" (resolved paths), "suffix" (all answers), "height", "width" (of
-      the picture that the objects refer to) and "objects" (those asked for, masks as bool[H, W]).
+      (its own, else i), "image" (resolved paths; of pictures inside the record, `data:` URLs for
+      the first `_EMBEDDED` records, then the record's place), "suffix" (all answers), "height",
+      "width" (of the picture that the objects refer to) and "objects" (those asked for, masks as
+      bool[H, W]).
 
   Raises:
-    errors.UserError: the record or one of its files cannot be used; names file and line.
+    UnreadableImage: a picture cannot be read.
+    errors.UserError: the record or another of its files cannot be used. Both name file and line.
   """
   record, place = source[i], source.place(i)
   try:
-    paths = [files.join(source.folder, path) for path in image_list(record)]
-    pictures = [image.decode(files.read_bytes(path, place), f"{place}: {path}") for path in paths]
+    pictures = read_images(record, source.folder, place)
     size = pictures[object_image(record)].shape[:2]
     options = drafts(record, rules, size, codes)
   except KeyError as e:
@@ -124,15 +131,40 @@ def make(
     answer = record.get(rules.suffix) if rules.task == "text" else draft.suffix
     answer = None if rules.task == "segment" and codes is None else answer  # not the stand-ins
     kept = {**record, "id": record.get("id", i), "prefix": draft.prefix, "suffix": answer}
-    kept |= {"image": paths if isinstance(record["image"], list) else paths[0]}
+    named = [_named(given, source.folder, place, i) for given in image_list(record)]
+    kept |= {"image": named if isinstance(record["image"], list) else named[0]}
     kept |= {"height": size[0], "width": size[1]}
     if objects:
       kept["objects"] = [{**o, **_whole_mask(o, source.folder, size, place)} for o in objects]
   return structs.Example(pictures, draft.prefix, draft.suffix, kept)
 
 
-def image_list(record: dict) -> list[str]:
-  """The record's image paths, as written."""
+def read_images(record: dict, folder: str, place: str) -> list[np.ndarray]:
+  """The record's pictures, uint8[H, W, 3] each.
+
+  Args:
+    record: its "image" is a path or the bytes of a file, or a list of them.
+    folder: what relative paths start from.
+    place: what an error begins with.
+
+  Raises:
+    UnreadableImage: one of them cannot be read.
+  """
+  pictures = []
+  for k, given in enumerate(image_list(record)):
+    try:
+      if isinstance(given, bytes):
+        pictures.append(image.decode(given, f"{place}: image {k}"))
+      else:
+        path = files.join(folder, given)
+        pictures.append(image.decode(files.read_bytes(path, place), f"{place}: {path}"))
+    except errors.UserError as e:
+      raise UnreadableImage(str(e)) from None
+  return pictures
+
+
+def image_list(record: dict) -> list[str | bytes]:
+  """The record's images: paths as written, or the bytes of files."""
   found = record["image"]
   return list(found) if isinstance(found, list) else [found]
 
@@ -157,21 +189,28 @@ def object_image(record: dict) -> int:
   raise errors.UserError(f"objects refer to picture {which!r}; there are {len(paths)}")
 
 
-def read_mask(mask: str | dict, folder: str, place: str = "") -> np.ndarray:
+def read_mask(mask: str | bytes | dict, folder: str, place: str = "") -> np.ndarray:
   """bool[H, W] of an object's mask.
 
   Args:
-    mask: COCO RLE, or the path of a picture (one channel; inside is what is brighter than half of
-      its brightest pixel, so 0/1 and 0/255 both do).
+    mask: COCO RLE, or the path or the bytes of a picture (one channel; inside is what is brighter
+      than half of its brightest pixel, so 0/1 and 0/255 both do).
     folder: what a relative path starts from.
     place: what an error begins with.
   """
   if isinstance(mask, dict):
     return masks.decode_rle(mask)
-  path = files.join(folder, mask)
-  name = f"{place}: {path}" if place else path
-  grey = image.decode(files.read_bytes(path, place), name).max(axis=-1)
+  name = "mask" if isinstance(mask, bytes) else files.join(folder, mask)
+  data = mask if isinstance(mask, bytes) else files.read_bytes(name, place)
+  grey = image.decode(data, f"{place}: {name}" if place else name).max(axis=-1)
   return grey > grey.max() / 2
+
+
+def _named(given: str | bytes, folder: str, place: str, i: int) -> str:
+  """What stands for a picture in the rows of an evaluation."""
+  if isinstance(given, str):
+    return files.join(folder, given)
+  return image.to_data_url(given) if i < _EMBEDDED else place
 
 
 def _placed(error: errors.UserError, place: str) -> errors.UserError:

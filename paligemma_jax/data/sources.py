@@ -1,133 +1,55 @@
-"""Where records come from: random access, length, and the place of each record for messages.
-
-A source is picklable (worker processes get a copy), opens its file on first use and has a repr
-that depends on its content alone, as grain asks.
-"""
+"""Where records come from: random access, length, and the place of each record for messages."""
 
 import functools
-import hashlib
-import json
 import os
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-import numpy as np
+from paligemma_jax import errors
+from paligemma_jax.data import files, stores
+from paligemma_jax.data.jsonl import Jsonl
 
-from paligemma_jax import cache, errors
-from paligemma_jax.data import files
+SOURCES = {  # the "kind" of a source config
+  "jsonl": Jsonl,
+  "tfds": stores.Tfds,
+  "hf": stores.HuggingFace,
+  "arrayrecord": stores.ArrayRecord,
+}
 
 
-class Jsonl:
-  """A JSONL file: one object per line, read by byte offset. Blank lines are skipped.
+class Source(Protocol):
+  """What `SOURCES` have in common.
 
-  Attributes:
-    path: as the user gave it.
-    folder: local folder or URL that relative paths in the records start from.
-    max_images: most images that one record lists.
+  Picklable (worker processes get a copy), opens its files on first use and has a repr that depends
+  on its content alone, as grain asks. `KEYS` are the keys of its config, besides "path".
   """
 
-  def __init__(self, path: str, where: str = ""):
-    """Builds the index in one pass over the file.
+  path: str  # as the user gave it
+  folder: str  # local folder or URL that relative paths in the records start from
+  max_images: int  # most images that one record has
+  holds_pictures: bool  # in the records: reading one reads its pictures
 
-    Args:
-      path: of the file, local or URL (which is copied into the cache first).
-      where: "key=value" keeps only the records whose key has that value (numbers, true, false and
-        null as JSON writes them); "" keeps all.
-
-    Raises:
-      errors.UserError: no such file, nothing in it, nothing kept, or a line that must be read to
-        decide is broken.
-    """
-    self.path, self.folder, self._where = str(path), files.folder(str(path)), where
-    self._local = _fetched(self.path)
-    self._fd = None
-    keep = _filter(where, self.path)
-    rows, self.max_images, seen, values = [], 1, 0, {}
-    with open(self._local, "rb") as f:
-      end = 0
-      for number, line in enumerate(f, 1):
-        start, end = end, end + len(line)
-        if not line.strip():
-          continue
-        seen += 1
-        if keep is not None and not keep(self._parse(line, number), values):
-          continue
-        if b"[" in line:  # only such a line can list images
-          self.max_images = max(self.max_images, _num_images(line))
-        rows.append((start, end - start, number))
-    self._table = np.array(rows, np.int64).reshape(-1, 3)  # offset, bytes, line number
-    if not rows:
-      self._complain(seen, values)
-
-  def _complain(self, seen: int, values: dict):
-    if not seen:
-      raise errors.UserError(f"{self.path}: no examples (the file is empty)")
-    key, _, value = self._where.partition("=")
-    if not values:
-      raise errors.UserError(
-        f'{self.path}: where="{self._where}": none of the {seen} examples has the key "{key}"'
-      )
-    hint = errors.did_you_mean(value, values)
-    raise errors.UserError(
-      f'{self.path}: where="{self._where}" keeps none of {seen} examples{hint}'
-    )
-
-  def __len__(self) -> int:
-    return len(self._table)
+  def __len__(self) -> int: ...
 
   def __getitem__(self, i: int) -> dict:
-    """Record i, as its line says; raises errors.UserError with file:line when it is broken."""
-    offset, length, number = (int(v) for v in self._table[i])
-    if self._fd is None:
-      self._fd = os.open(self._local, os.O_RDONLY)
-    return self._parse(os.pread(self._fd, length, offset), number)
+    """Record i: strings, numbers, lists and dicts of them; a picture is its path or its bytes.
+
+    Raises:
+      errors.UserError: it is broken; names its place.
+    """
 
   def place(self, i: int) -> str:
     """Where record i stands, e.g. "data.jsonl:17"."""
-    return f"{self.path}:{self._table[i, 2]}"
 
   def content_hash(self) -> str:
-    """Hex digest of the file's bytes and of the filter."""
-    with open(self._local, "rb") as f:
-      digest = hashlib.file_digest(f, functools.partial(hashlib.blake2b, digest_size=16))
-    digest.update(self._where.encode())
-    return digest.hexdigest()
-
-  def _parse(self, line: bytes, number: int) -> dict:
-    try:
-      record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8").strip())
-    except UnicodeDecodeError as e:
-      raise errors.UserError(
-        f"{self.path}:{number}: not UTF-8 (byte {e.start}); save the file as UTF-8"
-      ) from None
-    except json.JSONDecodeError as e:
-      raise errors.UserError(
-        f"{self.path}:{number}: broken JSON, {e.msg} at column {e.colno}: "
-        f"{_excerpt(e.doc, e.pos)}; each line must hold one complete object"
-      ) from None
-    if not isinstance(record, dict):
-      raise errors.UserError(
-        f"{self.path}:{number}: found a {type(record).__name__}, wanted an object {{…}}"
-      )
-    return record
-
-  def __getstate__(self):
-    return {**self.__dict__, "_fd": None}  # a descriptor means nothing in another process
-
-  def __del__(self, close=os.close):  # bound here: at exit the module may already be gone
-    if getattr(self, "_fd", None) is not None:
-      close(self._fd)
-
-  def __repr__(self):
-    return f"Jsonl({self.path!r}, where={self._where!r}, {len(self)} examples)"
+    """Hex digest that changes when the records do."""
 
 
-SOURCES = {"jsonl": Jsonl}  # the "kind" of a source config
-
-
-def open_source(config, name: str = "data") -> Jsonl:
-  """The source that a config describes. The index is kept while the file does not change.
+def open_source(config: Mapping[str, Any], name: str = "data") -> Source:
+  """The source that a config describes. It is kept while its file does not change.
 
   Args:
-    config: mapping with "kind", "path" and "where".
+    config: mapping with "kind" (default "jsonl"), "path" and what else the kind takes.
     name: config path that errors name.
 
   Raises:
@@ -138,62 +60,33 @@ def open_source(config, name: str = "data") -> Jsonl:
     hint = errors.did_you_mean(kind, SOURCES)
     raise errors.UserError(f'{name}.kind: "{kind}" is unknown{hint}')
   if not path:
-    raise errors.UserError(f"{name}.path is empty; set --config.{name}.path=FILE.jsonl")
-  stat = (0, 0)
-  if not files.is_url(path):
-    try:
-      found = os.stat(path)
-    except OSError as e:
-      raise errors.UserError(f"{path}: {e.strerror}; correct --config.{name}.path") from None
-    if os.path.isdir(path):
-      raise errors.UserError(f"{path}: a folder; set --config.{name}.path to the JSONL file in it")
-    stat = (found.st_mtime_ns, found.st_size)
-  return _indexed(kind, path, config.get("where") or "", os.getcwd(), stat)
+    raise errors.UserError(f"{name}.path is empty; set --config.{name}.path={_EXAMPLES[kind]}")
+  settings = tuple((k, _hashable(config[k])) for k in SOURCES[kind].KEYS if config.get(k))
+  version = _version(path, name) if kind == "jsonl" else ""
+  return _opened(kind, path, settings, os.getcwd(), version)
+
+
+_EXAMPLES = {"jsonl": "FILE.jsonl", "tfds": "NAME", "hf": "NAME", "arrayrecord": "FILES"}
+
+
+def _version(path: str, name: str) -> str:
+  """What changes when the JSONL file does."""
+  if files.is_url(path):
+    return files.stamp(path)
+  if os.path.isdir(path):
+    raise errors.UserError(f"{path}: a folder; set --config.{name}.path to the JSONL file in it")
+  try:
+    return files.stamp(path)
+  except errors.UserError:
+    raise errors.UserError(
+      f"{path}: No such file or directory; correct --config.{name}.path"
+    ) from None
+
+
+def _hashable(value: Any) -> Any:
+  return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 @functools.lru_cache(maxsize=64)
-def _indexed(kind, path, where, _directory, _stat):
-  return SOURCES[kind](path, where)
-
-
-def _filter(where: str, path: str):
-  if not where:
-    return None
-  key, equals, value = where.partition("=")
-  if not equals or not key:
-    raise errors.UserError(f'{path}: where="{where}" is no filter; write key=value')
-
-  def keep(record, values):
-    if key not in record:
-      return False
-    found = record[key]
-    found = found if isinstance(found, str) else json.dumps(found)
-    if len(values) < 100:  # for the message when nothing is kept
-      values[found] = True
-    return found == value
-
-  return keep
-
-
-def _num_images(line: bytes) -> int:
-  try:
-    images = json.loads(line).get("image")
-  except (ValueError, AttributeError):
-    return 1  # told with its line when it is read
-  return len(images) if isinstance(images, list) else 1
-
-
-def _excerpt(text: str, at: int) -> str:
-  text = text.rstrip()
-  start = max(0, at - 20)
-  piece = text[start : at + 20]
-  return ("…" if start else "") + piece + ("…" if at + 20 < len(text) else "")
-
-
-def _fetched(path: str) -> str:
-  """A local file with the content of `path`."""
-  if not files.is_url(path):
-    return os.path.abspath(path)
-  data = files.read_bytes(path)
-  target = cache.directory("data", hashlib.blake2b(data, digest_size=16).hexdigest() + ".jsonl")
-  return str(files.write_whole(target, data))
+def _opened(kind, path, settings, _directory, _version):
+  return SOURCES[kind](path, **dict(settings))

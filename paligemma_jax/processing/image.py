@@ -4,10 +4,12 @@ The reference stretches every picture to a square (PaliGemma, arXiv:2407.07726, 
 big_vision resizes bilinear, Hugging Face bicubic: their inputs are not interchangeable).
 """
 
+import base64
+import binascii
 import io
 import os
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -31,8 +33,8 @@ def decode(source, name: str = "") -> np.ndarray:
   """Reads a picture: upright by its EXIF orientation, first frame, alpha dropped, grey as three channels.
 
   Args:
-    source: the bytes of a file, a path, a PIL image, or uint8[H, W], [H, W, 1], [H, W, 3] or
-      [H, W, 4] in RGB(A) order.
+    source: the bytes of a file, a path, a `data:` URL, a PIL image, or uint8[H, W], [H, W, 1],
+      [H, W, 3] or [H, W, 4] in RGB(A) order.
     name: what an error calls it; by default the path.
 
   Returns:
@@ -45,6 +47,8 @@ def decode(source, name: str = "") -> np.ndarray:
     return _from_array(source, name or "image")
   if isinstance(source, Image.Image):
     return _from_pil(source, name or "image")
+  if is_data_url(source):
+    source = from_data_url(source)
   if isinstance(source, (str, os.PathLike)):
     name = name or str(source)
     try:
@@ -65,6 +69,25 @@ def decode(source, name: str = "") -> np.ndarray:
         return _from_pil(image, name or "image")
   except Image.UnidentifiedImageError:
     raise errors.UserError(f"{name or 'image'}: not an image ({_looks_like(source)})") from None
+
+
+def is_data_url(source: Any) -> bool:
+  """Whether it is text that holds a picture: "data:image/jpeg;base64,/9j/4AAQ…"."""
+  return isinstance(source, str) and source.startswith("data:")
+
+
+def from_data_url(url: str) -> bytes:
+  """The bytes in a base64 data URL (RFC 2397); b"" if they are none, which no picture is."""
+  head, _, body = url.partition(",")
+  try:
+    return base64.b64decode(body, validate=True) if head.endswith(";base64") else b""
+  except binascii.Error:
+    return b""
+
+
+def to_data_url(data: bytes) -> str:
+  """The inverse of `from_data_url`. Browsers find out themselves which kind of picture it is."""
+  return f"data:;base64,{base64.b64encode(data).decode()}"
 
 
 def read_header(source: bytes | str | os.PathLike, name: str = "") -> Header:

@@ -129,6 +129,15 @@ def test_places_name_the_lines_of_a_step(mixture, processor):
     assert text.partition("\n")[0] == f"{file}{int(line) - 1}"
 
 
+def test_a_training_reads_file_and_pictures_from_a_store(mixture, pictures, processor):
+  import fsspec
+
+  fsspec.filesystem("memory").put(f"{pictures}/", "/mixture/", recursive=True)
+  there = {name: {**c, "path": f"memory://mixture/{name}.jsonl"} for name, c in mixture.items()}
+  for a, b in zip(_train(there, processor, 3), _train(mixture, processor, 3), strict=True):
+    _equal(a, b)
+
+
 def test_examples_with_fewer_pictures_are_filled_up_and_masked(pictures, write, processor):
   rows = [{"image": image, "prefix": "p", "suffix": "s"} for image in ("p0.png", ["p1.png"] * 3)]
   path = write(rows)

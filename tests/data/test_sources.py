@@ -119,6 +119,51 @@ def test_urls_are_read_through_the_file_system_layer(tmp_path):
     files.read_bytes("memory://d/no.png", "x:1")
 
 
+def test_pictures_inside_a_line_are_data_urls(write):
+  import base64
+
+  url = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+  records = [
+    {"image": url, "prefix": "data:image/png"},
+    {"image": ["a.png", url], "objects": [{"label": "a", "mask": url}]},
+    {"image": "data:image/png;base64,%%%"},
+  ]
+  one, two, broken = sources.Jsonl(write(records))
+  assert one == {"image": b"\x89PNG", "prefix": "data:image/png"}
+  assert two["image"] == ["a.png", b"\x89PNG"] and two["objects"][0]["mask"] == b"\x89PNG"
+  assert broken["image"] == b""  # no picture; named with its line when it is decoded
+
+
+def test_a_url_is_copied_once_and_again_when_it_changes():
+  import fsspec
+
+  memory = fsspec.filesystem("memory")
+  memory.pipe_file("/copied/a.jsonl", b'{"a": 1}\n')
+  first = files.fetched("memory://copied/a.jsonl")
+  assert files.fetched("memory://copied/a.jsonl") == first and first.endswith("/a.jsonl")
+  config = {"path": "memory://copied/a.jsonl"}
+  assert len(sources.open_source(config)) == 1
+  memory.pipe_file("/copied/a.jsonl", b'{"a": 1}\n{"a": 2}\n')
+  assert len(sources.open_source(config)) == 2
+
+
+def test_patterns_name_files_here_and_in_stores(tmp_path):
+  import fsspec
+
+  for name in ("b.x", "a.x", "c.y"):
+    (tmp_path / name).touch()
+    fsspec.filesystem("memory").touch(f"/glob/{name}")
+  assert files.glob(f"{tmp_path}/*.x") == [f"{tmp_path}/a.x", f"{tmp_path}/b.x"]
+  assert files.glob("memory://glob/*.x") == ["memory:///glob/a.x", "memory:///glob/b.x"]
+  assert files.glob("memory://glob/c.y") == ["memory://glob/c.y"]
+
+
+@pytest.mark.parametrize("url", ["memory://nowhere/a.jsonl", "nosuchstore://a/b.jsonl"])
+def test_what_a_store_does_not_give_is_told(url):
+  with pytest.raises(errors.UserError, match=f"{url}"):
+    sources.open_source({"path": url})
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
   target = tmp_path / "new" / "a.bin"
   files.write_whole(target, b"1")

@@ -1,0 +1,127 @@
+"""The features of a data set made by others as the keys of our records.
+
+A pair `(ours, theirs)` says which feature a key comes from; `/` leads into nested features:
+
+  ("image", "photo")                   the picture; given twice, an example has two of them
+  ("suffix", "captions/text")          the answers; likewise "prefix", "id", or a name of your own
+  ("objects/box", "objects/bbox")      one list for every key of the objects: "objects/label" and,
+  ("objects/label", "objects/name")    for segmentation, "objects/mask"
+
+Features without a pair keep their names.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from paligemma_jax import errors
+from paligemma_jax.processing import image
+
+Box = tuple[float, float, float, float]
+# How a data set writes its boxes: (four numbers, height, width) -> x0 y0 x1 y1 in pixels.
+BOXES: dict[str, Callable[[list[float], float, float], Box]] = {
+  "xyxy": lambda b, h, w: (b[0], b[1], b[2], b[3]),  # pixels, as our own records
+  "xywh": lambda b, h, w: (b[0], b[1], b[0] + b[2], b[1] + b[3]),  # pixels: COCO
+  "yxyx_unit": lambda b, h, w: (b[1] * w, b[0] * h, b[3] * w, b[2] * h),  # 0..1: TFDS
+}
+_OBJECT_KEYS = ("box", "label", "mask")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where a data set keeps what a record needs."""
+
+  fields: tuple[tuple[str, str], ...] = ()  # (our key, their feature)
+  boxes: str = "xyxy"  # a name in `BOXES`
+  max_images: int = 0  # most pictures of one record; 0: one for each pair of "image"
+
+  def __post_init__(self):
+    if self.boxes not in BOXES:
+      raise errors.UserError(
+        f'boxes: "{self.boxes}" is unknown{errors.did_you_mean(self.boxes, BOXES)}'
+      )
+    for pair in self.fields:
+      if len(pair) != 2 or not all(isinstance(name, str) for name in pair):
+        raise errors.UserError(f'fields holds pairs ("our key", "their feature"), found {pair!r}')
+      ours, inside, key = pair[0].partition("/")
+      if inside and (ours != "objects" or key not in _OBJECT_KEYS):
+        known = [f"objects/{k}" for k in _OBJECT_KEYS]
+        raise errors.UserError(
+          f'fields: "{pair[0]}" is unknown{errors.did_you_mean(pair[0], known)}'
+        )
+
+  @property
+  def image_features(self) -> tuple[str, ...]:
+    """Their names of the pictures."""
+    return tuple(theirs for ours, theirs in self.fields if ours == "image") or ("image",)
+
+  def most_images(self) -> int:
+    """Most pictures that one record may have."""
+    return self.max_images or len(self.image_features)
+
+  def record(self, features: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A record of the features of one example.
+
+    Args:
+      features: plain values, nested dicts and lists; pictures as bytes or paths.
+      place: where they stand, for errors.
+
+    Raises:
+      errors.UserError: a feature is missing, boxes and labels differ in number, too many pictures.
+    """
+    pictures = [_listed(_look_up(features, name, place)) for name in self.image_features]
+    pictures = [one for some in pictures for one in some]
+    if len(pictures) > self.most_images():
+      raise errors.UserError(
+        f"{place}: {len(pictures)} pictures; set max_images to the most that a record has"
+      )
+    whole = {k: v for k, v in features.items() if k not in self.image_features}
+    whole["image"] = pictures[0] if len(pictures) == 1 else pictures
+    columns = {}
+    for ours, theirs in self.fields:
+      if ours.startswith("objects/"):
+        columns[ours.removeprefix("objects/")] = _listed(_look_up(features, theirs, place))
+      elif ours != "image":
+        whole[ours] = _look_up(features, theirs, place)
+    if columns:
+      whole["objects"] = self._objects(columns, whole["image"], place)
+    return whole
+
+  def _objects(self, columns: dict[str, list], picture: Any, place: str) -> list[dict]:
+    if "box" in columns:
+      columns["box"] = self._in_pixels(columns["box"], picture, place)
+    counts = {key: len(values) for key, values in columns.items()}
+    if len(set(counts.values())) > 1:
+      words = ", ".join(f"{n} of {key}" for key, n in counts.items())
+      raise errors.UserError(f"{place}: the objects differ in number: {words}; correct fields")
+    return [dict(zip(columns, values)) for values in zip(*columns.values())]
+
+  def _in_pixels(self, boxes: list, picture: Any, place: str) -> list[list[float]]:
+    if boxes and not isinstance(boxes[0], list):  # one row of numbers after the other
+      boxes = [boxes[k : k + 4] for k in range(0, len(boxes), 4)]
+    height = width = 1
+    if boxes and self.boxes.endswith("_unit"):
+      last = picture[-1] if isinstance(picture, list) else picture
+      height, width, _ = image.read_header(last, f"{place}: image")
+    try:
+      return [[float(v) for v in BOXES[self.boxes](box, height, width)] for box in boxes]
+    except (IndexError, TypeError, ValueError):
+      raise errors.UserError(f"{place}: a box is four numbers, found {boxes[:1]}") from None
+
+
+def _look_up(value: Any, name: str, place: str) -> Any:
+  """A feature by its name, which may contain slashes itself; of a list, that of every item."""
+  if isinstance(value, list):
+    return [_look_up(item, name, place) for item in value]
+  if isinstance(value, Mapping):
+    if name in value:
+      return value[name]
+    for key, inner in value.items():
+      if name.startswith(f"{key}/"):
+        return _look_up(inner, name[len(key) + 1 :], place)
+  known = value if isinstance(value, Mapping) else ()
+  raise errors.UserError(f'{place}: no feature "{name}"{errors.did_you_mean(name, known)}')
+
+
+def _listed(value: Any) -> list:
+  return value if isinstance(value, list) else [value]

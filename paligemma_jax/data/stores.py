@@ -1,0 +1,331 @@
+"""Data sets of other libraries as sources: TFDS, Hugging Face `datasets`, ArrayRecord files.
+
+Their pictures are read as the bytes of a file, their class numbers as names; `layout` says which
+feature becomes which key of a record. Nothing here needs TensorFlow.
+"""
+
+import hashlib
+import json
+import os
+import re
+from typing import Any
+
+from paligemma_jax import errors
+from paligemma_jax.data import files, jsonl, layout
+
+_SAMPLE = 2**16  # bytes at both ends of a file that stand for its content
+
+
+class _Store:
+  """What the three have in common. A copy in another process opens its files anew."""
+
+  holds_pictures = True
+
+  def __init__(self, path: str, split: str, **settings):
+    self.path, self.folder, self.split = path, files.folder(path), split
+    self._layout, self._data = layout.Layout(**settings), None
+    self.max_images = self._layout.most_images()
+    self._length = len(self._opened())
+    if not self._length:
+      raise errors.UserError(f"{self}: no examples")
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, i: int) -> dict:
+    """Record i; raises errors.UserError with its place when it cannot be read."""
+    if not 0 <= i < self._length:
+      raise IndexError(i)  # ends a loop over the source
+    try:
+      return self._layout.record(self._features(int(i)), self.place(i))
+    except errors.UserError:
+      raise
+    except Exception as e:  # every library has its own for a damaged file
+      raise errors.UserError(f"{self.place(i)}: cannot be read ({e})") from None
+
+  def place(self, i: int) -> str:
+    """Where record i stands: path, split and its number from 0, e.g. "coco_captions train:17"."""
+    return f"{self}:{i}"
+
+  def content_hash(self) -> str:
+    """Hex digest that changes when the records do."""
+    parts = (*self._fingerprint(), self._length, *map(str, vars(self._layout).values()))
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+  def _opened(self):
+    if self._data is None:
+      self._data = self._open()
+    return self._data
+
+  def __getstate__(self):
+    return {**self.__dict__, "_data": None}
+
+  def __str__(self):
+    return f"{self.path} {self.split}".rstrip()
+
+  def __repr__(self):
+    return f"{type(self).__name__}({str(self)!r}, {self._layout}, {self._length} examples)"
+
+
+class Tfds(_Store):
+  """A data set that TFDS has prepared as array_record files.
+
+  Attributes as `sources.Source`.
+  """
+
+  KEYS = ("split", "data_dir", "fields", "boxes", "max_images")
+
+  def __init__(self, path: str, split: str = "train", data_dir: str = "", **settings):
+    """Finds the prepared files; the code that made them is not needed.
+
+    Args:
+      path: its name, "coco_captions" or "ref_coco/unc:1.4.0", or the folder of one version.
+      split: TFDS's notation, "train[:90%]+validation".
+      data_dir: where named data sets lie; "" for TFDS's own choice, $TFDS_DATA_DIR or
+        ~/tensorflow_datasets.
+      **settings: as `layout.Layout`; boxes are as TFDS stores them unless said.
+
+    Raises:
+      errors.UserError: no such data set or split, or prepared in another format.
+    """
+    self._data_dir = data_dir
+    super().__init__(path, split, **{"boxes": "yxyx_unit", **settings})
+
+  def _open(self):
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import read_only_builder
+
+    try:
+      if files.is_url(self.path) or os.path.isdir(self.path):
+        builder = tfds.builder_from_directory(_version_folder(self.path, self.split))
+      else:
+        folder = self._data_dir or None
+        builder = read_only_builder.builder_from_files(self.path, data_dir=folder)
+    except (ValueError, OSError) as e:
+      raise errors.UserError(
+        f"{self.path}: no data set prepared by TFDS ({str(e).splitlines()[0]});"
+        " give the folder of its version, or set data_dir"
+      ) from None
+    self._types = builder.info.features
+    try:
+      self._paths = [
+        f"{builder.data_dir}/{name}" for name in builder.info.splits[self.split].filenames
+      ]
+      return builder.as_data_source(self.split, decoders=_undecoded_tfds(self._types))
+    except NotImplementedError:
+      raise errors.UserError(
+        f"{self}: prepared as {builder.info.file_format.value}; prepare it again with"
+        ' file_format="array_record"'
+      ) from None
+    except ValueError as e:
+      raise errors.UserError(f"{self}: {str(e).splitlines()[0]}") from None
+
+  def _features(self, i):
+    return _plain_tfds(self._opened()[i], self._types)
+
+  def _fingerprint(self):
+    self._opened()
+    return [str(self), *map(_file_print, self._paths)]
+
+
+class HuggingFace(_Store):
+  """A data set of the Hub, or one saved on disk, read by `datasets`. Attributes as `sources.Source`."""
+
+  KEYS = ("split", "name", "fields", "boxes", "max_images")
+
+  def __init__(self, path: str, split: str = "train", name: str = "", **settings):
+    """Opens it; from the Hub it is downloaded once.
+
+    Args:
+      path: "user/name" on the Hub, a folder as `Dataset.save_to_disk` leaves it, a folder of files
+        that `datasets.load_dataset` understands, or a .parquet file.
+      split: its name; from the Hub also "train[:10%]".
+      name: which of its configurations; "": the default.
+      **settings: as `layout.Layout`; boxes are as COCO stores them unless said.
+
+    Raises:
+      errors.UserError: `datasets` is not installed, or cannot open it.
+    """
+    self._name = name
+    super().__init__(path, split, **{"boxes": "xywh", **settings})
+
+  def _open(self):
+    try:
+      import datasets
+    except ImportError:
+      raise errors.UserError(
+        f"{self.path}: reading it needs `pip install paligemma_jax[hf]`"
+      ) from None
+    try:
+      data = self._loaded(datasets)
+    except Exception as e:  # of the Hub, of the network, of the files
+      first = (str(e) or type(e).__name__).splitlines()[0]
+      raise errors.UserError(f"{self}: `datasets` cannot open it ({first})") from None
+    for column, feature in data.features.items():
+      plain = _undecoded_hf(feature, datasets.Image)
+      data = data.cast_column(column, plain) if plain != feature else data
+    return data
+
+  def _loaded(self, datasets):
+    saved = [n for n in ("state.json", "dataset_dict.json") if files.exists(f"{self.path}/{n}")]
+    if saved:
+      data = datasets.load_from_disk(self.path)
+      return data[self.split] if isinstance(data, dict) else data
+    if self.path.endswith(".parquet"):
+      return datasets.load_dataset("parquet", data_files=self.path, split="train")
+    return datasets.load_dataset(self.path, self._name or None, split=self.split)
+
+  def _features(self, i):
+    data = self._opened()
+    return {k: _plain_hf(v, data.features[k]) for k, v in data[i].items()}
+
+  def _fingerprint(self):
+    return [self._opened()._fingerprint]
+
+
+class ArrayRecord(_Store):
+  """ArrayRecord files whose records are JSON objects or `tf.train.Example`s.
+
+  A JSON object is what a line of a JSONL file would be, its pictures `data:` URLs or paths from the
+  files' folder. An Example's lists of one value become that value, its bytes text where they are
+  not a picture. Attributes as `sources.Source`.
+  """
+
+  KEYS = ("fields", "boxes", "max_images")
+
+  def __init__(self, path: str, **settings):
+    """Counts the records.
+
+    Args:
+      path: a file or a pattern such as "data/train.array_record-*". gs:// is read in place, other
+        URLs are copied into the cache. Writing with `group_size:1` makes reading fast.
+      **settings: as `layout.Layout`.
+
+    Raises:
+      errors.UserError: no such file, or not an ArrayRecord file.
+    """
+    super().__init__(path, "", **settings)
+
+  def _open(self):
+    from array_record.python import array_record_data_source as array_record
+
+    self._paths = [p if p.startswith("gs://") else files.fetched(p) for p in files.glob(self.path)]
+    if not self._paths:
+      raise errors.UserError(f"{self.path}: no such files")
+    try:
+      return array_record.ArrayRecordDataSource(self._paths)
+    except (RuntimeError, ValueError, OSError) as e:
+      raise errors.UserError(f"{self.path}: not ArrayRecord files ({e})") from None
+
+  def _features(self, i):
+    data = self._opened()[i]
+    if data[:1] == b"{":
+      return jsonl.with_bytes(json.loads(data))
+    masks = [theirs for ours, theirs in self._layout.fields if ours == "objects/mask"]
+    return _plain_example(data, {*self._layout.image_features, *masks})
+
+  def _fingerprint(self):
+    self._opened()
+    return [_file_print(path) for path in self._paths]
+
+
+def _file_print(path: str) -> str:
+  """Name, size and a digest of both ends of a file; of one in a bucket, what the bucket says."""
+  name = os.path.basename(path)
+  if files.is_url(path):
+    return f"{name} {files.stamp(path)}"
+  with open(path, "rb") as f:
+    size = os.fstat(f.fileno()).st_size
+    digest = hashlib.blake2b(f.read(_SAMPLE), digest_size=16)
+    f.seek(max(0, size - _SAMPLE))
+    digest.update(f.read(_SAMPLE))
+  return f"{name} {size} {digest.hexdigest()}"
+
+
+def _version_folder(path: str, split: str) -> str:
+  """The folder of a version as TFDS can read it: gs:// itself, other URLs copied into the cache."""
+  if not files.is_url(path) or path.startswith("gs://"):
+    return path
+  splits = re.findall(r"[A-Za-z][\w-]*", split)  # "train[:50%]+val": only their files
+  wanted = lambda n: "array_record" not in n or any(f"-{s}." in n for s in splits)
+  return files.fetched_folder(path, wanted) or path
+
+
+def _undecoded_tfds(feature):
+  """Decoders that leave all pictures of a feature as they are stored; None: there are none."""
+  import tensorflow_datasets as tfds
+
+  class Encoded(tfds.decode.SkipDecoding):
+    def decode_batch_example_np(self, example):  # pictures in sequences
+      return example
+
+  if isinstance(feature, tfds.features.Image):
+    return Encoded()
+  inner = getattr(feature, "feature", feature)  # of a sequence
+  if isinstance(inner, tfds.features.FeaturesDict):
+    found = {k: _undecoded_tfds(f) for k, f in inner.items()}
+    return {k: f for k, f in found.items() if f is not None} or None
+  return None if inner is feature else _undecoded_tfds(inner)
+
+
+def _plain_tfds(value: Any, feature: Any) -> Any:
+  """What `as_data_source` gives as plain values; class numbers as names."""
+  inner = getattr(feature, "feature", feature)
+  if isinstance(value, dict):
+    return {k: _plain_tfds(v, inner[k]) for k, v in value.items()}
+  if hasattr(inner, "int2str"):
+    several = isinstance(value, list) or getattr(value, "ndim", 0)
+    return [inner.int2str(int(v)) for v in value] if several else inner.int2str(int(value))
+  return _plain_value(value, type(inner).__name__ == "Image")
+
+
+def _plain_value(value: Any, is_picture: bool) -> Any:
+  if isinstance(value, list):
+    return [_plain_value(v, is_picture) for v in value]
+  if isinstance(value, bytes):
+    return value if is_picture else value.decode()
+  if hasattr(value, "tolist"):  # numpy's arrays and numbers
+    return _plain_value(value.tolist(), is_picture)
+  return value
+
+
+def _undecoded_hf(feature: Any, picture: type) -> Any:
+  """The feature with its pictures left as they are stored."""
+  if isinstance(feature, picture):
+    return picture(decode=False)
+  if isinstance(feature, dict):
+    return {k: _undecoded_hf(f, picture) for k, f in feature.items()}
+  if isinstance(feature, list):
+    return [_undecoded_hf(f, picture) for f in feature]
+  if hasattr(feature, "feature"):
+    return type(feature)(_undecoded_hf(feature.feature, picture), length=feature.length)
+  return feature
+
+
+def _plain_hf(value: Any, feature: Any) -> Any:
+  """What a row holds as plain values: pictures as bytes or paths, class numbers as names."""
+  if value is None:
+    return None
+  inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+  if isinstance(value, list):
+    return [_plain_hf(v, inner) for v in value]
+  if type(feature).__name__ == "Image":
+    return value["bytes"] if value["bytes"] is not None else value["path"]
+  if isinstance(value, dict):
+    types = inner if isinstance(inner, dict) else feature
+    one = {k: types[k] if types is feature else [types[k]] for k in value}
+    return {k: _plain_hf(v, one[k]) for k, v in value.items()}
+  return feature.int2str(value) if hasattr(feature, "int2str") else value
+
+
+def _plain_example(data: bytes, pictures: set[str]) -> dict[str, Any]:
+  """The features of a serialised `tf.train.Example`; those named in `pictures` stay bytes."""
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  found = {}
+  for name, feature in tf_example_pb2.Example.FromString(data).features.feature.items():
+    values = list(getattr(feature, feature.WhichOneof("kind") or "bytes_list").value)
+    if name not in pictures:
+      values = [v.decode() if isinstance(v, bytes) else v for v in values]
+    found[name] = values[0] if len(values) == 1 else values
+  return found
