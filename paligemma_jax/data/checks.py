@@ -2,23 +2,21 @@
 
 Every line is read and checked for its keys and their types, every local picture and mask for being
 there. The headers of at most `HEADERS` pictures a source (spread evenly; `REMOTE` where they lie
-behind URLs) are read to see that they are pictures and that the boxes lie inside; a picture
-that breaks further in stops the run when it is read, with its name.
+behind URLs) are read to see that they are pictures and that the boxes lie inside; where records
+hold their pictures, as many records are read. A picture that breaks further in is found when it is
+read, see `pipeline`.
 """
 
-import difflib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.data import examples, files, prepare, sources
-from paligemma_jax.processing import boxes, image
+from paligemma_jax.data import examples, files, prepare, problems, sources
+from paligemma_jax.processing import image
 
 HEADERS = 20_000  # about 3 s
 REMOTE = 32
-_TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
 
 
 def check(
@@ -49,134 +47,47 @@ def findings(
     source = sources.open_source(config, name)
   except errors.UserError as e:
     return [str(e)]
-  report = _Report(source)
+  report = problems.Report(source)
   pictures = {}  # path -> (first record, records that use it with objects)
-  for i in range(len(source)):
+  for i in _spread(range(len(source)), HEADERS if source.holds_pictures else len(source)):
     try:
       record = source[i]
     except errors.UserError as e:
       report.add("json", i, str(e).removeprefix(f"{source.place(i)}: "))
       continue
-    problems = list(_keys(record, rules, name))
-    for kind, text in problems:
+    found = list(problems.of_record(record, rules, name))
+    for kind, text in found:
       report.add(kind, i, text)
-    if not problems:
+    if not found:
       _collect(record, source, i, pictures, report)
   _pictures(source, pictures, report)
-  lines = report.lines()
+  lines = list(report.lines().values())
   if processor is not None and text_len and processor.tokenizer is not None:
     lines += _lengths(source, rules, processor, text_len, train, name)
   return lines
 
 
-class _Report:
-  """Findings by kind: the first with its text, the others by line."""
+def needed_lengths(source, rules: examples.Rules, processor, train: bool) -> np.ndarray:
+  """int32[N]: tokens of text that every record needs at most; 0 of what cannot be read.
 
-  def __init__(self, source):
-    self._source, self._found = source, {}
-
-  def add(self, kind: str, i: int, text: str) -> None:
-    self._found.setdefault(kind, {}).setdefault(i, text)
-
-  def lines(self) -> list[str]:
-    return [self._line(found) for found in self._found.values()]
-
-  def _line(self, found: dict[int, str]) -> str:
-    (i, text), *others = sorted(found.items())
-    if others:
-      places = ", ".join(self._source.place(k).rpartition(":")[2] for k, _ in others[:8])
-      more = ", …" if len(others) > 8 else ""
-      text += f" (the same kind in {len(others)} more: lines {places}{more})"
-    return f"{self._source.place(i)}: {text}"
-
-
-def _keys(record, rules, name) -> Iterator[tuple[str, str]]:
-  """(kind, text) for every key of a record that is missing or of another type than it should be."""
-  if "image" not in record:
-    yield _missing(record, "image", "")
-  elif not _strings(record["image"]):
-    yield _wrong("image", record["image"], "a path or a list of paths")
-  for field in rules.fields():
-    if field not in record and not (field == "label" and rules.task != "text"):
-      text = f'no key "{field}" for the prefix "{rules.prefix}"'
-      yield f"field {field}", text + errors.did_you_mean(field, record)
-  if rules.task == "text":
-    yield from _text_keys(record, rules, name)
-  else:
-    yield from _object_keys(record, rules)
-
-
-def _text_keys(record, rules, name):
-  if not rules.prefix:
-    if "prefix" not in record:
-      yield _missing(record, "prefix", f' or set --config.{name}.prefix="{{{{{{}}}}}}"')
-    elif not isinstance(record["prefix"], str):
-      yield _wrong("prefix", record["prefix"], "a string")
-  key = rules.suffix
-  if record.get(key) is None:
-    yield _missing(record, key, f" or set --config.{name}.suffix={{}}")
-  elif record[key] != "" and not _strings(record[key], allow_empty_string=True):
-    yield _wrong(key, record[key], "a string or a list of strings")
-
-
-def _object_keys(record, rules):
-  objects = record.get("objects")
-  if objects is None:
-    yield _missing(record, "objects", "")
-    return
-  if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
-    yield _wrong("objects", objects, 'a list of {"label", "box"}')
-    return
-  if not objects and (rules.task == "segment" or not rules.prefix):
-    yield "no objects", f'"objects" is empty; a {rules.task} example needs one'
-  for k, item in enumerate(objects):
-    for key in ("label", "box", "mask") if rules.task == "segment" else ("label", "box"):
-      if item.get(key) is None:
-        kind, text = _missing(item, key, "")
-        yield kind, f"objects[{k}]: {text}"
-    label, box = item.get("label", ""), item.get("box")
-    if not isinstance(label, str):
-      yield _wrong(f"objects[{k}].label", label, "a string")
-    if box is not None and not _is_box(box):
-      yield "box", f"objects[{k}].box is {box}; wanted [x0, y0, x1, y1] in pixels, x0 < x1, y0 < y1"
-
-
-def _missing(record, key, setting) -> tuple[str, str]:
-  """`setting` may hold a {} for the key that was probably meant; without one it is left out."""
-  found = ", ".join(map(str, list(record)[:12])) or "nothing"
-  near = difflib.get_close_matches(key, [k for k in record if k != key], n=1, cutoff=0.6)
-  todo = f"Rename the key{setting.format(near[0])}" if near else f'Add "{key}"'
-  if not near and setting and record:
-    todo += setting.format("KEY")
-  return f"no {key}", f'no key "{key}" (found: {found}). {todo}'
-
-
-def _wrong(key, value, wanted) -> tuple[str, str]:
-  kind = _TYPES.get(type(value), "null" if value is None else "a number")
-  empty = "empty " if isinstance(value, str | list | dict) and not value else ""
-  return (
-    f"type {key}",
-    f'"{key}" is {kind if not empty else f"an {empty}{kind[2:].strip()}"}; wanted {wanted}',
-  )
-
-
-def _strings(value, allow_empty_string=False) -> bool:
-  values = value if isinstance(value, list) else [value]
-  return bool(values) and all(isinstance(v, str) and (v or allow_empty_string) for v in values)
-
-
-def _is_box(box) -> bool:
-  numbers = isinstance(box, list) and len(box) == 4
-  if not numbers or not all(isinstance(v, int | float) and np.isfinite(v) for v in box):
-    return False
-  return box[0] < box[2] and box[1] < box[3]
+  Args:
+    source, rules: where records lie and how they become examples.
+    processor: with a tokenizer.
+    train: whether the suffix is laid out too; its EOS is only a target, never an input.
+  """
+  prompt, _, whole = prepare.token_lengths(source, rules, processor)
+  return np.maximum(prompt, whole - 1) if train else prompt
 
 
 def _collect(record, source, i, pictures, report) -> None:
   """Notes which pictures the record needs; tells which masks are missing."""
-  paths = [files.join(source.folder, path) for path in examples.image_list(record)]
+  given = examples.image_list(record)
+  paths = [p if isinstance(p, bytes) else files.join(source.folder, p) for p in given]
   for path in paths:
-    pictures.setdefault(path, []).append((i, None))
+    if isinstance(path, bytes):
+      _header_of_bytes(path, [], i, report)
+    else:
+      pictures.setdefault(path, []).append((i, None))
   objects = record.get("objects")
   if not isinstance(objects, list) or not objects:
     return
@@ -186,13 +97,25 @@ def _collect(record, source, i, pictures, report) -> None:
     report.add("object image", i, str(e))
     return
   shown = [o for o in objects if isinstance(o, dict)]
-  pictures[target].append((i, shown))
+  if isinstance(target, bytes):
+    _header_of_bytes(target, shown, i, report)
+  else:
+    pictures[target].append((i, shown))
   for item in shown:
     mask = item.get("mask")
-    if isinstance(mask, str) and not files.is_url(mask):
-      path = files.join(source.folder, mask)
-      if not os.path.isfile(path):
-        report.add("mask file", i, f"no mask file {path}; correct the path in the record")
+    path = files.join(source.folder, mask) if isinstance(mask, str) else ""
+    if path and (missing := problems.no_file("mask", path)):
+      report.add(missing[0], i, missing[1])
+
+
+def _header_of_bytes(data, objects, i, report) -> None:
+  try:
+    height, width, _ = image.read_header(data)
+  except errors.UserError as e:
+    report.add("image", i, str(e))
+    return
+  for kind, text in problems.of_objects(objects, height, width):
+    report.add(kind, i, text)
 
 
 def _pictures(source, pictures, report) -> None:
@@ -200,11 +123,12 @@ def _pictures(source, pictures, report) -> None:
   remote = [path for path in pictures if files.is_url(path)]
   there = []
   for path in local:
-    if os.path.isfile(path):
+    missing = problems.no_file("image", path)
+    if missing is None:
       there.append(path)
-    else:
-      for i, _ in pictures[path]:
-        report.add("image file", i, f"no image file {path}; correct the path in the record")
+      continue
+    for i, _ in pictures[path]:
+      report.add(missing[0], i, missing[1])
   for path in _spread(there, HEADERS) + _spread(remote, REMOTE):
     first = pictures[path][0][0]
     try:
@@ -213,8 +137,8 @@ def _pictures(source, pictures, report) -> None:
       report.add("image", first, str(e).removeprefix(f"{source.place(first)}: "))
       continue
     for i, objects in pictures[path]:
-      for text in _outside(objects or [], width, height):
-        report.add("outside", i, text)
+      for kind, text in problems.of_objects(objects or [], height, width):
+        report.add(kind, i, text)
 
 
 def _spread(items: list, limit: int) -> list:
@@ -227,24 +151,8 @@ def _header(path: str, place: str) -> image.Header:
   return image.read_header(files.read_bytes(path, place) if files.is_url(path) else path, path)
 
 
-def _outside(objects: list[dict], width: int, height: int) -> Iterator[str]:
-  for k, item in enumerate(objects):
-    if _is_box(item.get("box")):
-      try:
-        boxes.check_box(item["box"], height, width, f"objects[{k}].box")
-      except errors.UserError as e:
-        yield str(e)
-    mask = item.get("mask")
-    if isinstance(mask, dict) and list(mask.get("size", [])) != [height, width]:
-      yield (
-        f"objects[{k}].mask has the size {mask.get('size')}, the picture [{height}, {width}];"
-        ' "size" is [height, width] of the whole picture'
-      )
-
-
 def _lengths(source, rules, processor, text_len, train, name) -> list[str]:
-  prompt, _, whole = prepare.token_lengths(source, rules, processor)
-  needs = np.maximum(prompt, whole - 1) if train else prompt  # EOS is only a target, never an input
+  needs = needed_lengths(source, rules, processor, train)
   cut = int((needs > text_len).sum())
   if not cut:
     return []

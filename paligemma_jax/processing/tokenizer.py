@@ -133,8 +133,15 @@ class Tokenizer:
 
     Loc and seg tokens are recognised; control tokens are not: "<bos>" typed by a user is five
     letters, so that a prompt cannot forge the mask's structure.
+
+    Raises:
+      errors.UserError: half of a character (a lone surrogate, as in JSON's "\\ud83d").
     """
-    return self._sp.encode(text)
+    try:
+      return self._sp.encode(text)
+    except (RuntimeError, UnicodeEncodeError):
+      shown = text.encode("utf-8", "backslashreplace").decode()[:60]
+      raise errors.UserError(f'"{shown}" holds half of a character; write it whole') from None
 
   def decode(self, ids: Sequence[int]) -> str:
     """Text of `ids` up to the first EOS. Pad, BOS, unknown and ids beyond the vocabulary vanish."""

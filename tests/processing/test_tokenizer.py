@@ -176,3 +176,8 @@ def test_missing_files_say_what_was_looked_for(tmp_path):
     tokenizer_lib.Tokenizer.from_path(tmp_path)
   with pytest.raises(errors.UserError, match="gone.model: cannot read"):
     tokenizer_lib.Tokenizer.from_path(tmp_path / "gone.model")
+
+
+def test_half_a_character_is_refused_with_what_it_is():
+  with pytest.raises(errors.UserError, match=r'"cat \\ud83d" holds half of a character'):
+    toy.tokenizer().encode("cat \ud83d")
