@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(run=run)
   add_config(parser)
   parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives")
+  parser.add_argument("--profile", action="store_true", help="trace a few steps to DIR/profile")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
   """Adds `--config`, for every command that takes one."""
   parser.add_argument(
     "--config",
-    required=True,
+    required=required,
     metavar="FILE.py[:key=value,…]",
     help="what to run; its keys are overridden with --config.path=value",
   )
@@ -36,4 +37,4 @@ def run(args: argparse.Namespace) -> None:
   from paligemma_jax.train import loop, processes  # imports JAX
 
   processes.join()
-  loop.train(settings, args.workdir)
+  loop.train(settings, args.workdir, profile=args.profile)

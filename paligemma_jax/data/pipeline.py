@@ -167,6 +167,12 @@ def longest_suffix(sources: Mapping[str, Mapping], processor) -> int:
   return longest
 
 
+def fingerprints(sources: Mapping[str, Mapping]) -> dict[str, str]:
+  """Name of every source -> hash of its content."""
+  opened = {n: sources_lib.open_source(c, f"train.data.{n}") for n, c in sources.items()}
+  return {name: source.content_hash() for name, source in opened.items()}
+
+
 def train_places(sources: Mapping[str, Mapping], seed: int, count: int, step: int = 0) -> list[str]:
   """Where the `count` examples of a step of `train_batches` stand, e.g. "data.jsonl:17"."""
   active = {name: c for name, c in sources.items() if c.get("weight", 1.0) > 0}

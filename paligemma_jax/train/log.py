@@ -80,7 +80,8 @@ class Log:
 
   def restart(self, step: int) -> None:
     """Times the steps from here on, where `step` steps are done."""
-    self._from, self._since, self._waited, self._outside = step, self._clock(), 0.0, 0.0
+    self._from, self._since = step, self._clock()
+    self._waited = self._device = self._outside = 0.0
 
   def say(self, text: str) -> None:
     """Prints a line of its own, above the progress line."""
@@ -103,6 +104,15 @@ class Log:
     finally:
       self._outside += self._clock() - start
 
+  @contextlib.contextmanager
+  def device(self) -> Iterator[None]:
+    """What happens inside is waiting for the devices."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      self._device += self._clock() - start
+
   def waited(self, seconds: float) -> None:
     """Adds to the time in which the device had to wait for data."""
     self._waited += seconds
@@ -121,8 +131,9 @@ class Log:
     """Shows the state after `step` steps, if it is time to.
 
     Returns:
-      {"seconds_per_step", "examples_per_second", "data_wait" (0..1)} of the steps since the last
-      line was shown; empty before a step was done.
+      {"seconds_per_step", "examples_per_second", "data_wait", "device_wait" (shares, 0..1)} of the
+      steps since the last line was shown; empty before a step was done. What is left of the time
+      the process itself needed; while it waits for neither, it holds the devices up.
     """
     now = self._clock()
     steps, elapsed = step - self._from, now - self._since - self._outside
@@ -133,6 +144,7 @@ class Log:
       "seconds_per_step": elapsed / steps,
       "examples_per_second": steps * self._batch_size / elapsed,
       "data_wait": min(self._waited / elapsed, 1.0),
+      "device_wait": min(self._device / elapsed, 1.0),
     }
     if now - self._since >= self._interval or step == self._total:
       self._show(step, loss, speed)

@@ -16,7 +16,7 @@ from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
 from paligemma_jax.train import log as logs
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import processes, recipes, saved, schedule, settings, setup
+from paligemma_jax.train import processes, provenance, recipes, saved, schedule, settings, setup
 from paligemma_jax.train import run as runs
 
 CHECKPOINTS = "checkpoints"
@@ -27,6 +27,7 @@ def train(
   config: Any,
   workdir: str | os.PathLike,
   callbacks: Sequence[Callable[[int, dict[str, float]], None]] = (),
+  profile: bool = False,
 ) -> dict[str, dict[str, float]]:
   """Trains, evaluates and checkpoints as the config says, or goes on where the workdir stopped.
 
@@ -35,11 +36,13 @@ def train(
 
   Args:
     config: as a file in transfers/ returns it; its keys are those of `transfers/common.base()`.
-    workdir: gets config.json, metrics.jsonl, tensorboard/, checkpoints/STEP/, predictions/ and
+    workdir: gets config.json, runs.jsonl, metrics.jsonl, tensorboard/, checkpoints/STEP/, predictions/ and
       report.html.
     callbacks: each is called as `callback(steps done, scalars)` after every step, one step late,
       so that the device is not kept waiting. The scalars are those of `step.make_train_step` as
       floats, and "lr".
+    profile: whether to write a trace of a few steps to WORKDIR/profile, for TensorBoard's profiler
+      or xprof.
 
   Returns:
     The last scores of every evaluation: name -> {metric: value}.
@@ -76,6 +79,8 @@ def train(
     if jax.process_index() == 0:
       settings.store(c, workdir)
       logs.truncate_metrics(workdir, start or 0)
+      fingerprints = pipeline.fingerprints(c.train.data.to_dict())
+      provenance.write(workdir, provenance.start(parts.mesh, fingerprints, start or 0))
     checkpointer = checkpointer or stack.enter_context(
       contextlib.closing(_checkpointer(c, workdir, create=True))
     )
@@ -93,7 +98,7 @@ def train(
     options = setup.step_options(c) | {"window": window}
     train_step = setup.jit_step(parts, optimizer, shardings, **options)
     stop = stack.enter_context(processes.asked_to_stop())
-    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks)
+    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, profile)
     state = run.train(state, start or 0, train_step, batches, stop)
     if run.done < total:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")

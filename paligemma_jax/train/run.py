@@ -16,6 +16,8 @@ from paligemma_jax.train import log as logs
 
 EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
 REPORT = "report.html"
+PROFILE = "profile"
+_TRACED = (10, 13)  # steps of this process
 _CEILING = "_ceiling"  # METRIC_ceiling: what METRIC could be at most
 
 
@@ -30,6 +32,7 @@ class Run:
     log: of this process.
     checkpointer: where the state goes.
     callbacks: `callback(steps done, scalars)`.
+    profile: whether to trace a few steps.
   """
 
   def __init__(
@@ -41,9 +44,11 @@ class Run:
     log: logs.Log,
     checkpointer: Any,
     callbacks: Sequence[Callable[[int, dict[str, float]], None]],
+    profile: bool = False,
   ):
     self.c, self.workdir, self.parts, self.total = c, workdir, parts, total
     self.log, self.checkpointer, self.callbacks = log, checkpointer, callbacks
+    self.profile, self._tracing = profile, False
     self.done = 0  # steps
 
   def train(
@@ -66,6 +71,7 @@ class Run:
       while self.done < self.total and not stopped:
         batch = next(fed)
         self.log.waited(fed.waited)
+        self._trace(self.done - start)
         length = batch.text.shape[1]
         this = train_step if length in compiled else self._compiling(train_step, length)
         compiled.add(length)
@@ -84,9 +90,20 @@ class Run:
       with self.log.outside():
         self.checkpointer.wait()
     finally:
+      self._trace(None)
       if fed is not None:
         fed.close()
     return state
+
+  def _trace(self, done: int | None) -> None:
+    """Starts the profiler's trace after `_TRACED[0]` steps of this process, ends it after `[1]`."""
+    if self.profile and done == _TRACED[0]:
+      jax.profiler.start_trace(str(self.workdir / PROFILE))
+      self._tracing = True
+    elif self._tracing and done in (None, _TRACED[1]):
+      jax.profiler.stop_trace()
+      self._tracing = False
+      self.log.say(f"trace of steps {_TRACED[0] + 1} to {_TRACED[1]}: {self.workdir / PROFILE}")
 
   def _compiling(self, train_step: Callable, length: int) -> Callable:
     """`train_step` for the first batch of a length, when it is compiled: the log says so."""
@@ -112,7 +129,9 @@ class Run:
     if late is None:
       return
     done, scalars = late
-    values = {name: float(x) for name, x in jax.device_get(scalars).items() if not x.ndim}
+    with self.log.device():
+      scalars = jax.device_get(scalars)
+    values = {name: float(x) for name, x in scalars.items() if not x.ndim}
     values["lr"] = self.c.train.lr * values["schedule"]
     for name in ("loss", "l2_grads"):
       if not math.isfinite(values[name]):

@@ -32,6 +32,16 @@ def test_a_line_comes_when_the_interval_is_over():
   )
 
 
+def test_the_time_of_a_step_is_split_into_waiting_for_data_for_devices_and_the_rest():
+  log, clock, _ = make()
+  log.waited(1.0)
+  with log.device():
+    clock.now = 6.0
+  clock.now = 10.0
+  speed = log.progress(20, 1.0)
+  assert (speed["data_wait"], speed["device_wait"]) == (0.1, 0.6)
+
+
 def test_compiling_and_evaluating_do_not_count():
   log, clock, _ = make()
   with log.outside() as seconds:
