@@ -87,7 +87,11 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
 
   c.train = _train()
   c.evals = ml_collections.ConfigDict()  # name -> evaluate(...)
-  c.checkpoint = ml_collections.ConfigDict(dict(every=1000, keep=3))  # steps; how many stay
+  c.checkpoint = ml_collections.ConfigDict()
+  c.checkpoint.every = 1000  # steps
+  c.checkpoint.keep = 3  # how many of the newest stay
+  c.checkpoint.keep_every = 0  # every so many steps one stays for good; 0: none
+  c.checkpoint.best = ""  # "val/exact_match" ("-val/…": lower is better): the best one stays too
   return c
 
 
@@ -106,6 +110,7 @@ def _train():
   t.data = ml_collections.ConfigDict()  # name -> jsonl(...), mixed by weight
   t.epochs = 1.0
   t.steps = 0  # 0: as many as the epochs ask for
+  t.patience = 0  # ends after so many evaluations without a better `checkpoint.best`; 0: never
   t.batch_size = 256  # examples a step, over all devices
   t.recipe = "full"  # "attention_sgd", "head_only": see train/recipes.py
   t.lr = 0.0  # 0: the recipe's

@@ -8,6 +8,7 @@ manifest is passed over and written again.
 import dataclasses
 import logging
 import threading
+from collections.abc import Collection
 
 import jax
 import numpy as np
@@ -85,7 +86,14 @@ class Checkpointer:
     self._verified: set[int] = set()
     self._bad: set[int] = set()  # found damaged or unfinished
 
-  def save(self, step: int, state: dict, meta: dict, assets: dict[str, bytes]):
+  def save(
+    self,
+    step: int,
+    state: dict,
+    meta: dict,
+    assets: dict[str, bytes],
+    keep_also: Collection[int] = (),
+  ):
     """Starts to save; returns when the values are safe from changes, e.g. by donation.
 
     A step that is complete already is left as it is: the same step of a run holds the same bits.
@@ -95,6 +103,7 @@ class Checkpointer:
       state: pytree of arrays, e.g. {"params", "opt_state", "step", "rng"}.
       meta: JSON; "model" should hold `ModelConfig.to_dict()`, since shapes cannot tell all.
       assets: tokenizer and preprocessing files, name -> bytes.
+      keep_also: steps that stay, besides the newest.
 
     Raises:
       OSError and others: the save before this one failed.
@@ -114,10 +123,12 @@ class Checkpointer:
       assets=_SaveFiles(assets),
     )
     self._manager.save(step, args=items, force=True)
-    self._thread = threading.Thread(target=self._finish, args=(step, sums), name="checkpoint")
+    self._thread = threading.Thread(
+      target=self._finish, args=(step, sums, set(keep_also)), name="checkpoint"
+    )
     self._thread.start()
 
-  def _finish(self, step: int, sums: dict[str, tuple[str, jax.Array]]):
+  def _finish(self, step: int, sums: dict[str, tuple[str, jax.Array]], keep_also: set[int]):
     """Waits for the commit, then writes the manifest and removes old steps; in a thread."""
     try:
       self._manager.wait_until_finished()
@@ -127,7 +138,7 @@ class Checkpointer:
       self._verified.add(step)
       here = [s for s in manifest.steps(self.directory) if s <= step]
       kept = [s for s in here if s == step or self._is_good(s)][: self.keep]
-      self._remove([s for s in here if s not in kept])
+      self._remove([s for s in here if s not in kept and s not in keep_also])
     except BaseException as e:  # raised where the run can see it, by `wait`
       self._error = e
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:

@@ -65,8 +65,8 @@ def train(
     if checkpointer is not None:
       stack.enter_context(contextlib.closing(checkpointer))
     start = checkpointer.latest() if checkpointer is not None else None
-    if start == total and runs.is_finished(workdir, c.evals, total):
-      print(f"{workdir} is finished ({total} steps); choose another workdir to train anew")
+    if runs.is_finished(workdir, c, start, total):
+      print(f"{workdir} is finished ({start} steps); choose another workdir to train anew")
       return runs.last_scores(workdir)
 
     resumed = start is not None
@@ -81,6 +81,7 @@ def train(
       logs.truncate_metrics(workdir, start or 0)
       fingerprints = pipeline.fingerprints(c.train.data.to_dict())
       provenance.write(workdir, provenance.start(parts.mesh, fingerprints, start or 0))
+    processes.wait("workdir is prepared")
     checkpointer = checkpointer or stack.enter_context(
       contextlib.closing(_checkpointer(c, workdir, create=True))
     )
@@ -100,7 +101,7 @@ def train(
     stop = stack.enter_context(processes.asked_to_stop())
     run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, profile)
     state = run.train(state, start or 0, train_step, batches, stop)
-    if run.done < total:
+    if run.done < total and not run.finished:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")
       raise SystemExit(PREEMPTED)
   return runs.finish(workdir)

@@ -76,6 +76,16 @@ def environment(environ: Mapping[str, str], tpu: bool | None = None) -> str:
   return "tpu" if tpu and platforms in ("", "tpu") else ""
 
 
+def wait(what: str) -> None:
+  """Returns when all processes of the run have come here; `what` names the place."""
+  import jax
+
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(what)
+
+
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[int], bool]]:
   """Yields `stop(steps done)`: whether the run is to end here because of a SIGTERM.

@@ -11,10 +11,9 @@ import ml_collections
 
 from paligemma_jax import errors, sharding, vlm
 from paligemma_jax.evals import predictions, report, runner
-from paligemma_jax.train import feed, saved, setup, step
+from paligemma_jax.train import best, feed, saved, setup, step
 from paligemma_jax.train import log as logs
 
-EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
 REPORT = "report.html"
 PROFILE = "profile"
 _TRACED = (10, 13)  # steps of this process
@@ -48,8 +47,10 @@ class Run:
   ):
     self.c, self.workdir, self.parts, self.total = c, workdir, parts, total
     self.log, self.checkpointer, self.callbacks = log, checkpointer, callbacks
+    self.criterion = best.Criterion.of(c.checkpoint.best) if c.checkpoint.best else None
+    self._scores: list[tuple[int, float]] = []  # by the criterion
     self.profile, self._tracing = profile, False
-    self.done = 0  # steps
+    self.done, self.finished = 0, False  # steps; whether it ended before all are done
 
   def train(
     self,
@@ -61,8 +62,11 @@ class Run:
   ) -> step.TrainState:
     """Runs the steps from `start` to the end, or to where `stop(steps done)`; saves in both cases."""
     self.done, stopped = start, False
+    if self.criterion is not None:
+      self._scores = best.scores(self.workdir, self.criterion)
     if start:
       self._evaluate(state)  # an evaluation that was cut off is done again
+      stopped = self._stalled()
     compiled = set()  # lengths of text that the step is compiled for
     put = lambda batch: sharding.put_batch(batch, self.parts.mesh, self.parts.rules)
     fed = feed.Feed(batches, put) if start < self.total else None
@@ -87,6 +91,7 @@ class Run:
         if save:
           self._save(state)
         self._evaluate(state)
+        stopped = stopped or self._stalled()
       with self.log.outside():
         self.checkpointer.wait()
     finally:
@@ -119,7 +124,29 @@ class Run:
     return first
 
   def _saves(self) -> bool:
-    return self.done % self.c.checkpoint.every == 0 or self.done == self.total
+    judged = self.criterion is not None and self.criterion.name in self._due()
+    return judged or self.done % self.c.checkpoint.every == 0 or self.done == self.total
+
+  def _kept(self) -> set[int]:
+    """Steps that stay besides the newest."""
+    every, kept = self.c.checkpoint.keep_every, set()
+    if every:
+      kept = set(range(every, self.done + 1, every))
+    if self.criterion is not None and self._scores:
+      kept.add(best.best_step(self._scores, self.criterion.sign))
+    return kept
+
+  def _stalled(self) -> bool:
+    """Whether the run ends early: it was scored just now, and has long brought nothing better."""
+    if self.criterion is None or not self._scores or self._scores[-1][0] != self.done:
+      return False
+    self.finished = best.stalled(self._scores, self.criterion.sign, self.c.train.patience)
+    if self.finished:
+      self.log.say(
+        f"step {self.done}: {self.c.checkpoint.best} has not got better for {self.c.train.patience}"
+        f" evaluations; step {best.best_step(self._scores, self.criterion.sign)} was the best"
+      )
+    return self.finished
 
   def _due(self) -> list[str]:
     return due(self.c.evals, self.done, self.total)
@@ -156,6 +183,7 @@ class Run:
         saved.to_tree(state),
         setup.checkpoint_meta(self.c, self.parts, self.done),
         vlm.assets(self.parts.processor, self.parts.codec),
+        self._kept(),
       )
 
   def _evaluate(self, state: step.TrainState) -> None:
@@ -172,11 +200,23 @@ class Run:
       for name, (scores, rows) in results.items():
         if jax.process_index() == 0:
           predictions.write(self.workdir, name, rows)
-        self.log.write(self.done, scores, prefix=f"{EVAL}{name}/")
+        self.log.write(self.done, scores, prefix=f"{logs.EVAL}{name}/")
+        self._judge(name, scores)
         words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
         self.log.say(f"step {self.done}: {name}: {words}")
       if jax.process_index() == 0:
         report.write_report(self.workdir)
+
+  def _judge(self, name: str, scores: Mapping[str, float]) -> None:
+    """Notes the score that `checkpoint.best` names, if these are of that evaluation."""
+    if self.criterion is None or name != self.criterion.name:
+      return
+    if self.criterion.metric not in scores:
+      raise errors.UserError(
+        f'checkpoint.best: "{name}" has no score "{self.criterion.metric}"'
+        f"{errors.did_you_mean(self.criterion.metric, scores)}"
+      )
+    self._scores.append((self.done, scores[self.criterion.metric]))
 
 
 def due(evals: Mapping[str, Mapping], done: int, total: int) -> list[str]:
@@ -198,12 +238,24 @@ def unscored(workdir: str | os.PathLike, names: Sequence[str], done: int) -> lis
     return []
   lines = [line for line in logs.read_metrics(workdir) if line["step"] == done]
   keys = [key for line in lines for key in line]
-  return [name for name in names if not any(key.startswith(f"{EVAL}{name}/") for key in keys)]
+  return [name for name in names if not any(key.startswith(f"{logs.EVAL}{name}/") for key in keys)]
 
 
-def is_finished(workdir: pathlib.Path, evals: Mapping[str, Mapping], total: int) -> bool:
-  """Whether a workdir whose last step is done has all its scores and the report."""
-  return (workdir / REPORT).exists() and not unscored(workdir, due(evals, total, total), total)
+def is_finished(
+  workdir: pathlib.Path, c: ml_collections.ConfigDict, done: int | None, total: int
+) -> bool:
+  """Whether a workdir whose newest checkpoint is of step `done` has ended, scores and report too."""
+  if done is None or not (workdir / REPORT).exists():
+    return False
+  if done == total:
+    return not unscored(workdir, due(c.evals, total, total), total)
+  if not c.checkpoint.best:
+    return False
+  criterion = best.Criterion.of(c.checkpoint.best)
+  found = best.scores(workdir, criterion)
+  return (
+    bool(found) and found[-1][0] == done and best.stalled(found, criterion.sign, c.train.patience)
+  )
 
 
 def last_scores(workdir: str | os.PathLike) -> dict[str, dict[str, float]]:
@@ -211,8 +263,8 @@ def last_scores(workdir: str | os.PathLike) -> dict[str, dict[str, float]]:
   scores: dict[str, dict[str, float]] = {}
   for line in logs.read_metrics(workdir):
     for key, value in line.items():
-      if key.startswith(EVAL):
-        name, _, metric = key.removeprefix(EVAL).rpartition("/")
+      if key.startswith(logs.EVAL):
+        name, _, metric = key.removeprefix(logs.EVAL).rpartition("/")
         scores.setdefault(name, {})[metric] = value
   return scores
 

@@ -16,8 +16,8 @@ from paligemma_jax import errors
 from paligemma_jax.configs import meshes
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
+from paligemma_jax.train import best, recipes, schedule, step
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import recipes, schedule, step
 from paligemma_jax.transfers import common
 
 CONFIG = "config.json"
@@ -164,6 +164,15 @@ def _compare_values(c: dict) -> list[str]:
   for key in ("label_smoothing", "momentum", "ema_decay"):
     if not 0 <= train[key] < 1:
       found.append(f"train.{key} must lie in 0..1, found {train[key]}")
+  criterion = best.Criterion.of(c["checkpoint"]["best"])
+  if c["checkpoint"]["best"]:
+    one_of("checkpoint.best names the evaluation", criterion.name, c["evals"])
+    if not criterion.metric:
+      found.append(
+        f'checkpoint.best: "{criterion.name}" needs a metric, e.g. {criterion.name}/NAME'
+      )
+  elif train["patience"]:
+    found.append("train.patience needs checkpoint.best, the score to wait for")
   for name, e in c["evals"].items():
     if isinstance(e["metric"], str):
       one_of(f"evals.{name}.metric", e["metric"], METRICS)

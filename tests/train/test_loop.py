@@ -155,6 +155,8 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(data, tmp_path
     ({"input.tokenizer": "nowhere"}, "nowhere"),
     ({"input.text_len": 4}, "text_len"),
     ({"model.init": "nowhere.npz"}, "nowhere.npz does not exist"),
+    ({"checkpoint.best": "vall/exact_match"}, 'did you mean "val"'),
+    ({"train.patience": 2}, "train.patience needs checkpoint.best"),
     ({"train.freeze": ("image/.*",)}, '"image/.*" matches no whole parameter name'),
   ],
 )
@@ -173,6 +175,18 @@ def test_a_fine_tune_starts_from_a_checkpoint_and_trains_what_the_recipe_says(
   before, after = final_params(undisturbed[0]), final_params(tmp_path)
   moved = {name for name in before if not np.array_equal(before[name], after[name])}
   assert moved == {"img/head/kernel", "img/head/bias"}
+
+
+def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(data, tmp_path, capsys):
+  changes = {"train.lr": 1e-12, "train.patience": 2, "evals.val.every": 0.25}  # every 3 steps
+  changes |= {"checkpoint.best": "val/exact_match", "checkpoint.keep": 1, "checkpoint.every": 100}
+  loop.train(toy_run.config(data, **changes), tmp_path)
+  steps = lambda: sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+  assert steps() == [3, 9]  # the first of the best, and the last
+  assert "step 3 was the best" in capsys.readouterr().err
+
+  loop.train(toy_run.config(data, **changes), tmp_path)
+  assert "is finished (9 steps)" in capsys.readouterr().out and steps() == [3, 9]
 
 
 @pytest.mark.slow
