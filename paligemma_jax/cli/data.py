@@ -1,23 +1,26 @@
 """Bring data into our format, and look at it as the model will see it.
 
 paligemma data import coco instances_train.json train.jsonl --images train2017
+paligemma data check --config transfers/forkme.py:train=train.jsonl,… --out check.html
 paligemma data show --config transfers/forkme.py --out seen.png
 """
 
 import argparse
 
 from paligemma_jax import errors
-from paligemma_jax.cli import config, data_import, runtime, train
+from paligemma_jax.cli import config, data_check, data_import, runtime, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command and its options."""
-  commands = parser.add_subparsers(metavar="show|import", required=True)
+  commands = parser.add_subparsers(metavar="show|check|import", required=True)
   show = commands.add_parser("show", help="a picture of training examples with their tokens")
   show.set_defaults(run=_show)
   train.add_config(show)
   show.add_argument("--out", default="data.png", metavar="FILE.png", help="default data.png")
   show.add_argument("--count", type=int, default=8, metavar="N", help="examples (default 8)")
+  check = commands.add_parser("check", help="read whole sources and tell every defect")
+  data_check.add_arguments(check)
   convert = commands.add_parser("import", help="COCO, YOLO, VOC, CSV or folders -> DST.jsonl")
   data_import.add_arguments(convert)
 

@@ -17,6 +17,7 @@ from paligemma_jax.processing import boxes, tokenizer
 
 NOTES = frozenset(["empty prefix", "another answer", "trained on itself", "round trip"])
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
+_OBJECT = {"label": "a string", "box": "[x0, y0, x1, y1]", "mask": "a path or run lengths"}
 _SHOWN = 8  # places that a line names besides the first
 _LABEL_END = re.compile("[;<>]")  # see `boxes.parse_boxes`
 _TOKEN = re.compile(r"<(?:loc|seg)-?\d+>")
@@ -140,7 +141,7 @@ def _text_keys(record, rules, name):
     else:
       yield from _half_characters("prefix", record["prefix"])
   key = rules.suffix
-  if record.get(key) is None:
+  if key not in record:
     yield _missing(record, key, f" or set --config.{name}.suffix={{}}")
   elif record[key] != "" and not _strings(record[key], allow_empty_string=True):
     yield _wrong(key, record[key], "a string or a list of strings")
@@ -161,22 +162,23 @@ def _object_keys(record, rules):
     yield "no objects", f'"objects" is empty; a {rules.task} example needs one'
   for k, item in enumerate(objects):
     for key in ("label", "box", "mask") if rules.task == "segment" else ("label", "box"):
-      if item.get(key) is None:
+      if key not in item:
         kind, text = _missing(item, key, "")
         yield kind, f"objects[{k}]: {text}"
+      elif item[key] is None:
+        yield f"type {key}", _wrong(f"objects[{k}].{key}", None, _OBJECT[key])[1]
     label, box, mask = item.get("label"), item.get("box"), item.get("mask")
     if label is not None:
       yield from _label(label, f"objects[{k}].label")
     if box is not None and not is_box(box):
       yield "box", f"objects[{k}].box is {box}; wanted [x0, y0, x1, y1] in pixels, x0 < x1, y0 < y1"
     if mask is not None and not isinstance(mask, str | bytes | dict):
-      kind, text = _wrong(f"objects[{k}].mask", mask, "a path or run lengths")
-      yield "type mask", text
+      yield "type mask", _wrong(f"objects[{k}].mask", mask, _OBJECT["mask"])[1]
 
 
 def _label(label, place):
   if not isinstance(label, str):
-    yield "type label", _wrong(place, label, "a string")[1]
+    yield "type label", _wrong(place, label, _OBJECT["label"])[1]
     return
   broken, end = list(_half_characters(place, label)), _LABEL_END.search(label)
   yield from broken

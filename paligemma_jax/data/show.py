@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from paligemma_jax import structs
-from paligemma_jax.data import pipeline, prepare
+from paligemma_jax.data import examples, pipeline, prepare
 from paligemma_jax.processing import boxes, draw, masks
 
 _SIDE = 224  # pixels of a picture on the sheet, at least
@@ -103,6 +103,37 @@ def _card(row: structs.Batch, processor, codec, title: str) -> Image.Image:
     left += picture.width + _GAP
   card.paste(text, (0, head + tall + _GAP // 2))
   return card
+
+
+def row_of(
+  source,
+  i: int,
+  rules: examples.Rules,
+  processor,
+  *,
+  text_len: int,
+  codec: str | Mapping[str, np.ndarray] | None = None,
+) -> structs.Batch:
+  """Record i of a source as the model would be trained on it: its first draft, cut if too long.
+
+  Args:
+    source, rules: where it lies and how it becomes an example.
+    processor: makes the row.
+    text_len: as `pipeline.train_batches`; 0: as many tokens as it needs.
+    codec: for the mask codes of a "segment" example; without it they are all 0.
+
+  Returns:
+    One row, without the batch axis.
+
+  Raises:
+    errors.UserError: it cannot be read.
+  """
+  codes = None
+  if rules.task == "segment" and codec is not None:
+    codes = prepare.record_codes(source[i], source.folder, codec, source.place(i))
+  example = examples.make(source, i, rules, codes=codes)
+  needed = sum(processor.token_lengths(example.prefix, example.suffix)) - 1
+  return processor.example(example, text_len or needed, True, truncate=True)
 
 
 def pictures_of(

@@ -1,9 +1,12 @@
-"""`data import`: what is said, and its options. The formats have their own tests."""
+"""`data import` and `data check`: what is said, and their options."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
+
+from paligemma_jax.cli import main
 
 
 @pytest.fixture
@@ -48,3 +51,86 @@ def test_import_refuses_in_one_line(refuse, tmp_path, monkeypatch, argv, words):
   monkeypatch.chdir(tmp_path)
   assert words in refuse("data", "import", *argv)
   assert not list(tmp_path.iterdir())
+
+
+CONFIG = """
+from paligemma_jax.transfers import common
+
+
+def get_config():
+  c = common.base(res=0, text_len=32)
+  c.model.init = "{ckpt}"
+  c.train.data.questions = common.jsonl("{folder}/train.jsonl")
+  c.train.data.cats = common.jsonl("{folder}/cats.jsonl", task="segment")
+  c.evals.val = common.evaluate(common.jsonl("{folder}/val.jsonl"), "exact_match")
+  return c
+"""
+BOX, MASK = [5, 3, 20, 9], {"size": [30, 40], "counts": [303, 6, 891]}
+PLANTED = {  # line of a file -> what is wrong with it, what is said about it
+  "train.jsonl:3": ('{"image": "0.png", "pre', "broken JSON"),
+  "train.jsonl:4": ({"image": None}, '"image" is null'),
+  "train.jsonl:5": ({"image": "lost.png"}, "no image file"),
+  "train.jsonl:6": ({"image": "cut.jpg"}, "cut.jpg: damaged image"),
+  "train.jsonl:7": ({"image": "text.png"}, "text.png: not an image"),
+  "train.jsonl:8": ({"suffix": ""}, '"suffix" is empty'),
+  "train.jsonl:9": ({"suffix": "yes " * 40}, "text_len 32 would cut it"),
+  "train.jsonl:10": ({"prefix": 3}, '"prefix" is a number'),
+  "train.jsonl:11": ({"suffix": ["yes", ""]}, '"suffix"[1] is empty'),
+  "train.jsonl:12": ({"id": 1}, 'the "id" 1 is that of'),
+  "train.jsonl:13": ({"prefix": "first"}, "a copy of"),
+  "train.jsonl:14": ({"suffix": "<loc9999>"}, "<loc9999>, which is no token"),
+  "cats.jsonl:2": ({"box": [5, 3, 41, 9]}, "is outside the picture of 40 x 30"),
+  "cats.jsonl:3": ({"box": [20, 3, 5, 9]}, "is [20, 3, 5, 9]; wanted"),
+  "cats.jsonl:4": ({"box": [5, 3, 5, 9]}, "(the same kind in 1 more: lines 4)"),
+  "cats.jsonl:5": ({"mask": {"size": [9, 9], "counts": [81]}}, "mask has the size [9, 9]"),
+  "cats.jsonl:6": ({"mask": {"size": [30, 40], "counts": [7]}}, "the runs cover 7 pixels"),
+  "cats.jsonl:7": ({"label": None}, 'objects[0].label" is null'),
+  "cats.jsonl:8": ({"label": "cat;dog"}, 'holds ";", which ends a label'),
+  "cats.jsonl:9": ({"image": 4}, "objects refer to picture 4"),
+  "val.jsonl:2": ({"prefix": "first"}, "which is trained on"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def planted(tmp_path, ckpt, pictures):
+  """A config with three sources; each line of `PLANTED` has its defect, the others have none."""
+  noise = Image.effect_noise((64, 64), 50)
+  noise.save(tmp_path / "cut.jpg")
+  (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
+  (tmp_path / "text.png").write_text("<html>404</html>")
+  shutil.copy(pictures[0], tmp_path / "0.png")
+  Image.open(pictures[0]).save(tmp_path / "same.bmp")
+  for name, count in (("train", 15), ("cats", 10), ("val", 3)):
+    lines = []
+    for number in range(1, count + 1):
+      changes, _ = PLANTED.get(f"{name}.jsonl:{number}", ({}, ""))
+      if isinstance(changes, str):
+        lines.append(changes)
+        continue
+      line = {"image": "same.bmp" if name == "val" else "0.png", "id": number}
+      if name == "cats":
+        line["objects"] = [{"label": f"cat {number}", "box": BOX, "mask": MASK, **changes}]
+      else:
+        first = name == "train" and number == 1
+        line |= {"prefix": "first" if first else f"{name} {number}", "suffix": "yes", **changes}
+      lines.append(json.dumps(line))
+    (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+  (tmp_path / "config.py").write_text(CONFIG.format(ckpt=ckpt, folder=tmp_path))
+  return tmp_path
+
+
+def test_check_finds_every_planted_defect(planted, capsys):
+  out = planted / "check.html"
+  argv = ["data", "check", "--config", str(planted / "config.py"), "--out", str(out)]
+  assert main.main(argv) == 2
+  said = capsys.readouterr()
+  defects = said.out.partition("defects:\n")[2].partition("\n\n")[0].splitlines()
+  assert len(PLANTED) > 15
+  for place, (_, words) in PLANTED.items():
+    file, number = place.split(":")
+    (line,) = [x for x in defects if words in x and file in x]
+    assert f"/{place}: " in line or f"lines {number})" in line, (place, line)
+  found = sum(int(x.split()[0]) for x in defects)
+  assert found == len(PLANTED)
+  page = out.read_text()
+  assert all(place in page for place in PLANTED)
