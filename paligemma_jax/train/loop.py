@@ -1,6 +1,7 @@
 """The training loop: `pg.train(config, workdir)` and `paligemma train`."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import sys
@@ -11,7 +12,7 @@ import jax
 import ml_collections
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import orbax
+from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
 from paligemma_jax.train import log as logs
@@ -55,6 +56,13 @@ def train(
   if "://" in str(workdir):
     raise errors.UserError(f"workdir {workdir}: must be a folder of this machine or mounted on it")
   c, workdir = settings.check(config), pathlib.Path(workdir)
+  with _full_disk_explained(workdir):
+    return _train(c, workdir, callbacks, profile)
+
+
+def _train(
+  c: ml_collections.ConfigDict, workdir: pathlib.Path, callbacks: Sequence[Callable], profile: bool
+) -> dict[str, dict[str, float]]:
   settings.check_stored(c, workdir)
   setup.use_compilation_cache()
   setup.build(c.build)
@@ -105,6 +113,23 @@ def train(
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")
       raise SystemExit(PREEMPTED)
   return runs.finish(workdir)
+
+
+@contextlib.contextmanager
+def _full_disk_explained(workdir: pathlib.Path) -> Iterator[None]:
+  """Turns the many faces of a full disk into a UserError that says what is left and what to do."""
+  try:
+    yield
+  except (OSError, ValueError) as e:  # TensorStore raises ValueError
+    full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if not full and os.strerror(errno.ENOSPC) not in str(e):
+      raise
+    steps = manifest.steps(workdir / CHECKPOINTS)
+    saved = f"step {max(steps)} is the newest checkpoint" if steps else "there is no checkpoint yet"
+    raise errors.UserError(
+      f"{workdir}: no space left on the disk; {saved}; make room, or keep fewer"
+      " (checkpoint.keep), and run the same command again"
+    ) from e
 
 
 def _total_steps(t: ml_collections.ConfigDict) -> tuple[int, int]:

@@ -190,6 +190,24 @@ def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(data
 
 
 @pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_its_last_checkpoint_and_more_room_continues_it(
+  undisturbed, data, tmp_path
+):
+  mount = ["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", tmp_path]  # one checkpoint has 37 MB
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip("a small disk can be mounted by root only")
+  try:
+    with pytest.raises(errors.UserError, match="no space left on the disk; step 5 is the newest"):
+      loop.train(toy_run.config(data), tmp_path / "run")
+    assert formats.open(tmp_path / "run").meta["step"] == 5
+    subprocess.run(["mount", "-o", "remount,size=300m", tmp_path], check=True)
+    loop.train(toy_run.config(data), tmp_path / "run")
+    assert_same_run(tmp_path / "run", undisturbed[0])
+  finally:
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.slow
 def test_killed_ten_times_ends_with_the_same_bits(undisturbed, data, tmp_path):
   rng = random.Random(0)
   reached = []
