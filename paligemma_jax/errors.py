@@ -8,6 +8,10 @@ class UserError(Exception):
   """The user's input is wrong. The command line prints it as one line and exits with status 2."""
 
 
+class RunError(Exception):
+  """A run cannot go on, through no fault of its input. One line as well, exit status 1."""
+
+
 def did_you_mean(word: str, words: Iterable[str], limit: int = 12) -> str:
   """Returns `; did you mean "x"? (all: …)` for a misspelt `word`; without a near one only the list.
 

@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     return _run(sys.argv[1:] if argv is None else argv)
   except errors.UserError as e:
     return _say(str(e), 2)
+  except errors.RunError as e:
+    return _say(str(e), 1)
   except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as e:
     if e.filename is None:
       raise

@@ -17,6 +17,7 @@ import numpy as np
 
 from paligemma_jax import errors, structs
 from paligemma_jax.data import files, sources
+from paligemma_jax.processing import augment as augments
 from paligemma_jax.processing import boxes, image, masks
 
 # Mask codes of a record, per object; None where the object has no mask.
@@ -45,10 +46,11 @@ class Rules:
   task: str = "text"
   prefix: str = ""  # template; {field} is the record's value of that key; "": the task's own
   suffix: str = "suffix"  # key of the answer, for the task "text"
+  augment: augments.Steps = ()  # random changes of the pictures, in training only
 
   @classmethod
   def of(cls, config, name: str = "data") -> "Rules":
-    """Reads the keys "task", "prefix" and "suffix" of a source config called `name`."""
+    """Reads the keys "task", "prefix", "suffix" and "augment" of a source config called `name`."""
     task = config.get("task") or "text"
     if task not in TASKS:
       raise errors.UserError(f'{name}.task: "{task}" is unknown{errors.did_you_mean(task, TASKS)}')
@@ -59,7 +61,8 @@ class Rules:
       raise errors.UserError(
         f'{name}.prefix: "{prefix}" is no template ({e}); write {{field}}, and {{{{ for a brace'
       ) from None
-    return cls(task, prefix, config.get("suffix") or "suffix")
+    augment = augments.parse(config.get("augment") or (), f"{name}.augment")
+    return cls(task, prefix, config.get("suffix") or "suffix", augment)
 
   def fields(self) -> list[str]:
     """Keys that the prefix template refers to."""
@@ -94,7 +97,10 @@ def make(
   *,
   choose: Callable[[int], int] = lambda n: 0,
   codes: Codes | None = None,
+  mirrored_codes: Codes | None = None,
   extras: bool = False,
+  rng: np.random.Generator | None = None,
+  res: int = 0,
 ) -> structs.Example:
   """Reads record i and its pictures.
 
@@ -104,11 +110,14 @@ def make(
     rules: how to read it.
     choose: number of drafts -> index of the one to take.
     codes: as in `drafts`.
+    mirrored_codes: the same of the mirrored picture, where `rules.augment` may mirror it.
     extras: whether to fill Example.extras for the evaluators: all keys of the record, with "id"
       (its own, else i), "image" (resolved paths; of pictures inside the record, `data:` URLs for
       the first `_EMBEDDED` records, then the record's place), "suffix" (all answers), "height",
       "width" (of the picture that the objects refer to) and "objects" (those asked for, masks as
       bool[H, W]).
+    rng: draws what `rules.augment` does; None: the pictures stay as they are.
+    res: pixels a side that the model sees, for `rules.augment`.
 
   Raises:
     UnreadableImage: a picture cannot be read.
@@ -117,6 +126,9 @@ def make(
   record, place = source[i], source.place(i)
   try:
     pictures = read_images(record, source.folder, place)
+    if rng is not None and rules.augment:
+      pictures, record, is_mirrored = _augmented(pictures, record, rules, rng, res)
+      codes = mirrored_codes if is_mirrored else codes
     size = pictures[object_image(record)].shape[:2]
     options = drafts(record, rules, size, codes)
   except KeyError as e:
@@ -124,6 +136,12 @@ def make(
   except errors.UserError as e:
     raise _placed(e, place) from None
   draft = options[choose(len(options))]
+  text = f"{draft.prefix}{draft.suffix}"
+  if rules.task == "text" and augments.moves(rules.augment) and "<loc" in text:
+    raise errors.UserError(
+      f"{place}: <loc> tokens written in the text would be wrong after augment; give the boxes as"
+      ' "objects", or take crops and flips out of augment'
+    )
   kept = {}
   if extras:
     objects = [record["objects"][k] for k in draft.objects] if draft.objects else []
@@ -161,6 +179,18 @@ def read_images(record: dict, folder: str, place: str) -> list[np.ndarray]:
     except errors.UserError as e:
       raise UnreadableImage(str(e)) from None
   return pictures
+
+
+def _augmented(pictures, record, rules, rng, res):
+  """(pictures, record with its boxes moved along, whether the objects' picture was mirrored)."""
+  objects = (record.get("objects") or []) if rules.task != "text" else []
+  target, changed = object_image(record), []
+  for k, picture in enumerate(pictures):
+    around = [o["box"] for o in objects] if k == target else []
+    changed.append(augments.apply(picture, np.array(around), rules.augment, rng, res))
+  moved = [{**o, "box": box.tolist()} for o, box in zip(objects, changed[target].boxes)]
+  record = {**record, "objects": moved} if moved else record
+  return [c.image for c in changed], record, changed[target].is_mirrored
 
 
 def image_list(record: dict) -> list[str | bytes]:

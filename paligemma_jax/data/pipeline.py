@@ -1,56 +1,30 @@
-"""From JSONL files to batches: shuffle, repeat, mix, read, process, batch, prefetch. With grain.
+"""From sources to batches: shuffle, repeat, mix, read, process, batch, prefetch. With grain.
 
-The order is a function of the seed and of the position alone: position p is row p mod B of step
-p div B. Number of workers, number of processes and the step at which a run (re)starts do not
-matter, so resuming is slicing, and no state of the pipeline is stored.
+What stands where and what is drawn for it follow from the seed and the position alone, see `order`.
+Number of workers, number of processes and the step at which a run (re)starts do not matter, so
+resuming is slicing, and no state of the pipeline is stored.
+
+An example whose picture cannot be read stays in its place, black, with `valid` False and no
+supervised token, so that all others stay in theirs; a bound on the number of such pictures stops
+the run.
 """
 
 import dataclasses
-import functools
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
 from paligemma_jax import errors, structs
-from paligemma_jax.data import checks, examples, prepare
+from paligemma_jax.data import checks, examples, order, prepare
 from paligemma_jax.data import sources as sources_lib
+from paligemma_jax.data.batches import Batches, Unreadable
+from paligemma_jax.processing import augment, prompt
 from paligemma_jax.processing import processor as processors
-from paligemma_jax.processing import prompt
 
 check = checks.check
 _ENDLESS = 2**40  # batches; grain wants a length
-_THREADS, _AHEAD = 2, 4  # that read without workers; batches read in advance
-
-
-class Batches:
-  """An iterator that holds threads or processes: close it in a `finally`, or use `with`."""
-
-  def __init__(self, iterator):
-    self._iterator = iterator
-
-  def __iter__(self):
-    return self
-
-  def __next__(self):
-    if self._iterator is None:
-      raise StopIteration
-    return next(self._iterator)
-
-  def close(self) -> None:
-    """Stops reading; may be called twice."""
-    iterator, self._iterator = self._iterator, None
-    if iterator is not None:
-      iterator.close()
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    self.close()
 
 
 def train_batches(
@@ -65,6 +39,7 @@ def train_batches(
   num_processes: int = 1,
   process_index: int = 0,
   codec: str | Mapping[str, np.ndarray] | None = None,
+  max_unreadable: int = 0,
 ) -> Batches:
   """Endless batches for training, B = batch_size / num_processes rows each.
 
@@ -72,7 +47,7 @@ def train_batches(
   the proportion of their weights. Process k gets the rows k B to (k + 1) B of the global batch.
 
   Args:
-    sources: name -> source config (kind, path, task, prefix, suffix, weight, where).
+    sources: name -> source config, as `transfers/common.jsonl` and its like make them.
     processor: makes rows of examples.
     batch_size: examples a step, over all processes.
     text_len: most tokens of BOS, prefix, newline and suffix together; a longer example is an
@@ -85,29 +60,29 @@ def train_batches(
     num_processes: that train together.
     process_index: of this one.
     codec: path or parameters of the mask codec; needed by the task "segment".
+    max_unreadable: different pictures that this process may find unreadable before it stops.
 
   Returns:
-    An iterator of numpy `structs.Batch`, to be closed. While iterating, errors.UserError names the
-    record that cannot be used: a picture that breaks during a run stops it rather than silently
-    changing what is trained on.
+    An iterator of numpy `structs.Batch`, to be closed. What iterating raises says
+    `Batches.__next__`.
 
   Raises:
     errors.UserError: a source cannot be read, or the batch cannot be divided.
   """
   if batch_size % num_processes:
     raise errors.UserError(f"batch_size {batch_size} is not divisible by {num_processes} processes")
-  active = {name: c for name, c in sources.items() if c.get("weight", 1.0) > 0}
+  active = order.active(sources)
   if not active:
     raise errors.UserError("train.data is empty, or all weights are 0; give at least one source")
   opened = [_Source.open(c, f"train.data.{name}", codec, True) for name, c in active.items()]
-  order = _order([len(source.records) for source in opened], active, seed)
+  positions = order.order([len(source.records) for source in opened], active, seed)
   local = batch_size // num_processes
   needs = tuple(_needs(source, processor) for source in opened)
   batches = _TrainBatches(
-    tuple(opened), needs, order, processor, text_len, seed, batch_size,
+    tuple(opened), needs, positions, processor, text_len, seed, batch_size,
     slice(local * process_index, local * (process_index + 1)),
   )  # fmt: skip
-  return Batches(_started(grain.MapDataset.source(batches)[start_step:], workers))
+  return Batches(grain.MapDataset.source(batches)[start_step:], workers, max_unreadable)
 
 
 def eval_batches(
@@ -121,6 +96,7 @@ def eval_batches(
   codec: str | Mapping[str, np.ndarray] | None = None,
   num_processes: int = 1,
   process_index: int = 0,
+  max_unreadable: int = 0,
 ) -> Batches:
   """Every example once, in the order of the file.
 
@@ -134,10 +110,12 @@ def eval_batches(
     codec: as in `train_batches`; only the task "segment" with a suffix needs it.
     num_processes: that evaluate together; all get the same number of batches.
     process_index: of this one.
+    max_unreadable: as in `train_batches`; an example with such a picture has no row.
 
   Returns:
     An iterator, to be closed, of (Batch, rows): numpy, and one dict per valid example with the
     record's own keys and "id", "image", "prefix", "suffix", "height", "width", "objects".
+    Pictures are never augmented.
   """
   if batch_size % num_processes:
     raise errors.UserError(f"batch_size {batch_size} is not divisible by {num_processes} processes")
@@ -148,7 +126,7 @@ def eval_batches(
     opened, processor, text_len, with_suffix, count, batch_size,
     slice(local * process_index, local * (process_index + 1)),
   )  # fmt: skip
-  return Batches(_started(grain.MapDataset.source(batches), 0))
+  return Batches(grain.MapDataset.source(batches), 0, max_unreadable)
 
 
 def lengths(text_len: int) -> tuple[int, ...]:
@@ -175,11 +153,19 @@ def fingerprints(sources: Mapping[str, Mapping]) -> dict[str, str]:
 
 def train_places(sources: Mapping[str, Mapping], seed: int, count: int, step: int = 0) -> list[str]:
   """Where the `count` examples of a step of `train_batches` stand, e.g. "data.jsonl:17"."""
-  active = {name: c for name, c in sources.items() if c.get("weight", 1.0) > 0}
+  active = order.active(sources)
   records = [sources_lib.open_source(c, f"train.data.{name}") for name, c in active.items()]
-  order = _order([len(r) for r in records], active, seed)
-  picked = [order[p] for p in range(step * count, (step + 1) * count)]
+  positions = order.order([len(r) for r in records], active, seed)
+  picked = [positions[p] for p in range(step * count, (step + 1) * count)]
   return [records[number].place(i) for number, i in picked]
+
+
+def train_sources(sources: Mapping[str, Mapping], batch_size: int, step: int) -> np.ndarray:
+  """int32[B]: which source every row of a step's global batch is from, whatever the seed.
+
+  The numbers count the sources with a weight, in their order: `list(order.active(sources))`.
+  """
+  return order.source_numbers(order.active(sources), step * batch_size, (step + 1) * batch_size)
 
 
 def num_examples(sources: Mapping[str, Mapping]) -> int:
@@ -191,27 +177,33 @@ def num_examples(sources: Mapping[str, Mapping]) -> int:
 class _Source:
   """A source, opened, with all that a worker process needs to make examples of it."""
 
-  records: sources_lib.Jsonl
+  records: sources_lib.Source
   rules: examples.Rules
   codes: prepare.MaskCodes | None
+  mirrored_codes: prepare.MaskCodes | None  # where training may mirror the pictures
 
   @classmethod
   def open(cls, config, name, codec, needs_codes):
     records = sources_lib.open_source(config, name)
-    rules, codes = examples.Rules.of(config, name), None
+    rules, codes, mirrored = examples.Rules.of(config, name), None, None
     if rules.task == "segment":
       if codec:
         codes = prepare.mask_codes(records, codec)
+        if augment.mirrors(rules.augment):
+          mirrored = prepare.mask_codes(records, codec, mirrored=True)
       elif needs_codes:
         raise errors.UserError(
           f'{name}: the task "segment" needs a mask codec; set --config.input.codec=vae-oid.npz,'
           " or train one with `paligemma codec train`"
         )
-    return cls(records, rules, codes)
+    return cls(records, rules, codes, mirrored)
 
-  def example(self, i, choose, extras) -> structs.Example:
+  def example(self, i, **options) -> structs.Example:
     codes = self.codes[i] if self.codes else None
-    return examples.make(self.records, i, self.rules, choose=choose, codes=codes, extras=extras)
+    mirrored = self.mirrored_codes[i] if self.mirrored_codes else None
+    return examples.make(
+      self.records, i, self.rules, codes=codes, mirrored_codes=mirrored, **options
+    )
 
   def row(self, processor, i, example, text_len, train) -> structs.Batch:
     try:
@@ -226,7 +218,7 @@ class _TrainBatches:
 
   sources: tuple[_Source, ...]
   needs: tuple[np.ndarray, ...]  # of every source int32[N], the least text_len for every record
-  order: grain.MapDataset  # position -> (number of the source, record)
+  positions: grain.MapDataset  # position -> (number of the source, record)
   processor: Any
   text_len: int
   seed: int
@@ -236,25 +228,30 @@ class _TrainBatches:
   def __len__(self):
     return _ENDLESS
 
-  def __getitem__(self, step: int) -> structs.Batch:
+  def __getitem__(self, step: int) -> tuple[structs.Batch, Unreadable]:
     positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+    picked = [self.positions[p] for p in positions]
+    text_len = self._text_len(picked)
+    rows, unreadable = [], []
+    for position, (number, i) in list(zip(positions, picked))[self.part]:
+      try:
+        rows.append(self._row(position, self.sources[number], i, text_len))
+      except examples.UnreadableImage as e:
+        unreadable.append((self.sources[number].records.place(i), str(e)))
+        rows.append(_black(self.processor, text_len, True))
     frames = max(s.records.max_images for s in self.sources)
-    text_len = self._text_len(positions)
-    return processors.stack([self._row(p, text_len) for p in positions[self.part]], frames)
+    return processors.stack(rows, frames), unreadable
 
-  def _text_len(self, positions: range) -> int:
-    picked = [self.order[p] for p in positions]
+  def _text_len(self, picked: list[tuple[int, int]]) -> int:
     longest = max(self.needs[number][i] for number, i in picked)
     return next((n for n in lengths(self.text_len) if n >= longest), self.text_len)
 
-  def _row(self, position: int, text_len: int) -> structs.Batch:
-    number, i = self.order[position]
-    source = self.sources[number]
-
+  def _row(self, position: int, source: _Source, i: int, text_len: int) -> structs.Batch:
     def choose(n):  # the record's own generator
       return int(np.random.default_rng((self.seed, position)).integers(n)) if n > 1 else 0
 
-    example = source.example(i, choose, False)
+    rng = np.random.default_rng((self.seed, position, 1))  # another, which `choose` leaves alone
+    example = source.example(i, choose=choose, rng=rng, res=self.processor.res)
     if example.suffix is None:
       raise errors.UserError(
         f'{source.records.place(i)}: no key "{source.rules.suffix}" to train on'
@@ -280,35 +277,27 @@ class _EvalBatches:
   def __len__(self):
     return -(-self.count // self.batch_size)
 
-  def __getitem__(self, number: int) -> tuple[structs.Batch, list[dict]]:
+  def __getitem__(self, number: int) -> tuple[tuple[structs.Batch, list[dict]], Unreadable]:
     start = number * self.batch_size
-    mine = range(start, start + self.batch_size)[self.part]
-    real = [i for i in mine if i < self.count]
-    made = [self.source.example(i, _first, True) for i in real]
-    rows = [self._row(i, e) for i, e in zip(real, made)]
-    last = rows[-1] if rows else self._row(start, self.source.example(start, _first, False))
-    filler = last._replace(valid=np.bool_(False), mask_loss=np.zeros_like(last.mask_loss))
-    rows += [filler] * (len(mine) - len(real))
-    return processors.stack(rows, self.source.records.max_images), [e.extras for e in made]
-
-  def _row(self, i, example) -> structs.Batch:
-    return self.source.row(self.processor, i, example, self.text_len, self.with_suffix)
+    rows, extras, unreadable = [], [], []
+    for i in range(start, start + self.batch_size)[self.part]:
+      rows.append(None)
+      if i < self.count:
+        try:
+          example = self.source.example(i, extras=True)
+          rows[-1] = self.source.row(self.processor, i, example, self.text_len, self.with_suffix)
+          extras.append(example.extras)
+        except examples.UnreadableImage as e:
+          unreadable.append((self.source.records.place(i), str(e)))
+    # A copy of an example ends its answer when that does; an empty prompt might not.
+    real = next((row for row in rows if row is not None), None)
+    filler = _black(self.processor, self.text_len, self.with_suffix)
+    filler = filler if real is None else _without_weight(real)
+    rows = [filler if row is None else row for row in rows]
+    return (processors.stack(rows, self.source.records.max_images), extras), unreadable
 
   def __repr__(self):
     return f"EvalBatches({self.source}, {self.count}, {self.batch_size}, {self.part})"
-
-
-def _order(lengths: list[int], active: Mapping[str, Mapping], seed: int) -> grain.MapDataset:
-  """Position -> (number of the source, record). A source's own order depends on its name alone."""
-  streams = []
-  for number, (length, name) in enumerate(zip(lengths, active)):
-    ds = grain.MapDataset.range(length).map(functools.partial(_tagged, number))
-    ds = ds.seed(zlib.crc32(f"{seed}/{name}".encode())).shuffle()
-    streams.append(ds.repeat())  # a finite source would end the mixture
-  if len(streams) == 1:
-    return streams[0]
-  weights = [float(c.get("weight", 1.0)) for c in active.values()]
-  return grain.MapDataset.mix(streams, [w / sum(weights) for w in weights])
 
 
 def _needs(source: _Source, processor) -> np.ndarray:
@@ -317,21 +306,11 @@ def _needs(source: _Source, processor) -> np.ndarray:
   return np.maximum(head, whole - 1)
 
 
-def _first(_: int) -> int:
-  return 0
+def _black(processor, text_len: int, train: bool) -> structs.Batch:
+  """A row without weight that stands for an example: a black picture and an empty prompt."""
+  black = np.zeros((processor.res, processor.res, 3), np.uint8)
+  return _without_weight(processor.example(structs.Example([black], "", ""), text_len, train))
 
 
-def _tagged(number: int, i: int) -> tuple[int, int]:
-  return number, int(i)
-
-
-def _started(ds: grain.MapDataset, workers: int):
-  """A grain iterator over the elements in order, read ahead by threads or processes."""
-  if not workers:
-    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)
-    return iter(ds.to_iter_dataset(options))
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # grain reads absl flags, which a library has no say in
-  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-  processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-  return iter(ds.to_iter_dataset(options).mp_prefetch(processes))
+def _without_weight(row: structs.Batch) -> structs.Batch:
+  return row._replace(valid=np.bool_(False), mask_loss=np.zeros_like(row.mask_loss))

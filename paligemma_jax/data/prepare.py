@@ -35,7 +35,9 @@ class MaskCodes:
     return [tuple(int(code) for code in row) for row in rows]
 
 
-def mask_codes(source: sources.Source, codec: str | dict[str, np.ndarray]) -> MaskCodes:
+def mask_codes(
+  source: sources.Source, codec: str | dict[str, np.ndarray], mirrored: bool = False
+) -> MaskCodes:
   """Codes of all masks of a source whose task is "segment", from the cache if they are there.
 
   Every object is cropped to its box, resized to 64 x 64 with soft edges and encoded.
@@ -43,15 +45,17 @@ def mask_codes(source: sources.Source, codec: str | dict[str, np.ndarray]) -> Ma
   Args:
     source: its records have "objects" with "box" and "mask".
     codec: path of the codec's npz, or its parameters as `vqvae.load` returns them.
+    mirrored: of the pictures mirrored left to right.
 
   Raises:
     errors.UserError: an object without mask, an unreadable mask, or an unusable codec.
   """
   params = _codec(codec)
-  path = cache.directory("codes", _codes_key(source, params) + ".npz")
+  name = _codes_key(source, params) + ("-mirrored" if mirrored else "")
+  path = cache.directory("codes", f"{name}.npz")
   found = _read(path, ("first", "codes"))
   if found is None:
-    found = _encode_all(source, params)
+    found = _encode_all(source, params, mirrored)
     files.write_whole(path, _npz(found))
   return MaskCodes(**found)
 
@@ -72,7 +76,12 @@ def token_lengths(
   tokenizer = hashlib.blake2b(digest_size=16)
   for name, data in sorted(processor.tokenizer.to_files().items()):
     tokenizer.update(name.encode() + data)
-  parts = (source.content_hash(), tokenizer.hexdigest(), dataclasses.astuple(rules), _VERSION)
+  parts = (
+    source.content_hash(),
+    tokenizer.hexdigest(),
+    (rules.task, rules.prefix, rules.suffix),
+    _VERSION,
+  )
   path = cache.directory("lengths", _digest(json.dumps(parts)) + ".npz")
   found = _read(path, ("prompt", "answer", "whole"))
   if found is None:
@@ -184,7 +193,7 @@ def _encode(crops, params):
   return jax.jit(vqvae.encode)(params, padded)
 
 
-def _encode_all(source, params) -> dict[str, np.ndarray]:
+def _encode_all(source, params, mirrored) -> dict[str, np.ndarray]:
   crops, codes, first = [], [], [0]
 
   def flush():
@@ -194,7 +203,8 @@ def _encode_all(source, params) -> dict[str, np.ndarray]:
   for i in range(len(source)):
     objects = _objects(source, i)
     for item in objects:
-      crops.append(_crop(item, source.folder, source.place(i)))
+      crop = _crop(item, source.folder, source.place(i))
+      crops.append(crop[:, ::-1] if mirrored else crop)
       if len(crops) == CHUNK:
         flush()
     first.append(first[-1] + len(objects))

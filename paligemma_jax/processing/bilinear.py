@@ -56,13 +56,14 @@ def resample(
     dtype: of the result; a cast, which neither rounds nor clips.
   """
   h, w, channels = image.shape
-  ((_, across),) = _bands(w, width, width, kernel, radius, antialias)
+  ((used, across),) = _bands(w, width, width, kernel, radius, antialias)
   out = np.empty((height, width, channels), dtype)
   start = 0
   for needed, down in _bands(h, height, _ROWS, kernel, radius, antialias):
     rows = down @ image[needed].reshape(down.shape[1], -1).astype(np.float32)
     count = len(rows)
-    columns = across @ _transposed(rows.reshape(count, w, channels)).reshape(w, -1)
+    columns = _transposed(rows.reshape(count, w, channels))[used]
+    columns = across @ columns.reshape(across.shape[1], -1)
     columns = columns.astype(dtype, copy=False).reshape(width, count, channels)
     out[start : start + count] = _transposed(columns)
     start += count

@@ -1,5 +1,8 @@
 import collections
 import itertools
+import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -196,12 +199,156 @@ def test_segment_examples_carry_their_codes(pictures, write, processor, codec):
   assert row["suffix"] is None  # unknown without a codec
 
 
-def test_a_broken_picture_stops_the_run_with_its_name(pictures, write, processor):
+AUGMENT = ("inception_crop:30", "random_flip", "random_resize", "random_jpeg")
+
+
+@pytest.mark.parametrize(
+  "options", [dict(workers=2), dict(start_step=3), dict(num_processes=2, process_index=1)]
+)
+def test_augmentation_follows_from_seed_and_position_alone(mixture, processor, options):
+  changed = {name: {**c, "augment": AUGMENT} for name, c in mixture.items()}
+  plain, want = _train(mixture, processor, 5), _train(changed, processor, 5)
+  start, rows = options.get("start_step", 0), slice(2 * options.get("process_index", 0), 4)
+  got = _train(changed, processor, 5 - start, **options)
+  for a, b, c in zip(got, want[start:], plain[start:], strict=True):
+    _equal(a, structs.Batch(*(field[rows] for field in b)))
+    np.testing.assert_array_equal(b.text, c.text)  # the draws of the answers are left alone
+    assert all((x != y).any() for x, y in zip(b.image, c.image))
+
+
+def test_evaluations_see_pictures_as_they_are(mixture, processor):
+  changed = {**mixture["b"], "augment": AUGMENT}
+  read = [
+    list(pipeline.eval_batches(source, processor, batch_size=7, text_len=TEXT_LEN))
+    for source in (changed, mixture["b"])
+  ]
+  _equal(read[0][0][0], read[1][0][0])
+
+
+def test_boxes_and_masks_go_with_an_augmented_picture(pictures, write, processor, codec):
+  mask = {"size": [30, 40], "counts": [600, 300, 300]}  # columns 20 to 30
+  record = {"image": "p0.png", "objects": [{"label": "cat", "box": [20, 0, 40, 30], "mask": mask}]}
+  flip = {"path": write([record]), "task": "segment", "augment": ("random_flip",)}
+  upright = {**flip, "augment": ()}
+  mirrored = {**record["objects"][0], "box": [0, 0, 20, 30]}
+  mirrored["mask"] = {"size": [30, 40], "counts": [300, 300, 600]}  # columns 10 to 20
+  turned = {**upright, "path": write([{**record, "objects": [mirrored]}], "mirrored.jsonl")}
+  options = dict(batch_size=8, text_len=48, codec=codec)
+  texts = [
+    set(_texts(processor, _train({"x": source}, processor, 2, **options)))
+    for source in (flip, upright, turned)
+  ]
+  assert texts[0] == texts[1] | texts[2] and len(texts[0]) == 2
+
+
+def test_loc_tokens_in_a_text_forbid_moving_the_picture(pictures, write, processor):
+  record = {"image": "p0.png", "prefix": "p", "suffix": "<loc0001>" * 4}
+  source = {"path": write([record]), "augment": ("random_flip",)}
+  with pytest.raises(errors.UserError, match="data.jsonl:1: <loc> tokens written in the text"):
+    _train({"x": source}, processor, 1, text_len=32)
+  _train({"x": {**source, "augment": ("random_jpeg",)}}, processor, 1, text_len=32)
+
+
+@pytest.fixture
+def broken(mixture, pictures):
+  """The mixture after p3.png, of every fourth record of both sources, lost its second half."""
   whole = (pictures / "p3.png").read_bytes()
   (pictures / "p3.png").write_bytes(whole[: len(whole) // 2])  # its header is whole
-  path = write([{"image": "p3.png", "prefix": "p", "suffix": "s"}])
-  with pytest.raises(errors.UserError, match="data.jsonl:1: .*p3.png"):
-    _train({"x": {"path": path}}, processor, 1)
+  return mixture
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_picture_stays_in_its_place_without_weight(
+  mixture, pictures, processor, workers, request
+):
+  want = _train(mixture, processor, 6)
+  request.getfixturevalue("broken")
+  options = dict(batch_size=4, text_len=TEXT_LEN, seed=3, max_unreadable=2, workers=workers)
+  with pipeline.train_batches(mixture, processor, **options) as batches:
+    got = list(itertools.islice(batches, 6))
+    assert {place.rpartition("/")[2] for place in batches.unreadable} == {"a.jsonl:4", "b.jsonl:4"}
+  for step, (a, b) in enumerate(zip(got, want, strict=True)):
+    places = pipeline.train_places(mixture, 3, 4, step)
+    assert a.valid.tolist() == [not place.endswith(":4") for place in places]
+    _equal(structs.Batch(*(x[a.valid] for x in a)), structs.Batch(*(x[a.valid] for x in b)))
+    assert not a.mask_loss[~a.valid].any() and not a.image[~a.valid].any()
+  assert sum(not v for batch in got for v in batch.valid) > 2
+
+
+def test_too_many_unreadable_pictures_stop_the_run_with_their_names(broken, processor):
+  with pytest.raises(errors.UserError) as e:
+    _train(broken, processor, 20, max_unreadable=1)
+  *lines, todo = str(e.value).split("\n")
+  assert len(lines) == 2 and all("p3.png: damaged image" in line for line in lines)
+  assert {line.split(": ")[0].rpartition("/")[2] for line in lines} == {"a.jsonl:4", "b.jsonl:4"}
+  assert todo.startswith("2 unreadable, more than input.max_unreadable=1 allows")
+
+
+@pytest.mark.parametrize("how", ["missing", "no image"])
+def test_missing_files_and_other_files_are_unreadable_too(mixture, pictures, processor, how):
+  if how == "missing":
+    (pictures / "p3.png").unlink()
+  else:
+    (pictures / "p3.png").write_bytes(b"<html>404</html>")
+  found = _train(mixture, processor, 6, max_unreadable=2)
+  assert 0 < sum(not v for batch in found for v in batch.valid) < 12
+
+
+def test_an_evaluation_leaves_out_what_it_cannot_read_and_counts_it(broken, processor):
+  options = dict(batch_size=3, text_len=TEXT_LEN)
+  with pipeline.eval_batches(broken["b"], processor, max_unreadable=1, **options) as batches:
+    found = list(batches)
+    assert [place.rpartition("/")[2] for place in batches.unreadable] == ["b.jsonl:4"]
+  assert [b.valid.tolist() for b, _ in found] == [
+    [True] * 3,
+    [False, True, True],
+    [True] + [False] * 2,
+  ]
+  assert [row["prefix"] for _, rows in found for row in rows] == [
+    "b0",
+    "b1",
+    "b2",
+    "b4",
+    "b5",
+    "b6",
+  ]
+  with pytest.raises(errors.UserError, match="b.jsonl:4: .*p3.png"):
+    list(pipeline.eval_batches(broken["b"], processor, **options))
+
+
+def test_a_killed_worker_is_named_and_the_next_run_goes_on(mixture, processor):
+  want = _train(mixture, processor, 8)
+  options = dict(batch_size=4, text_len=TEXT_LEN, seed=3)
+  others = multiprocessing.active_children()
+  with pipeline.train_batches(mixture, processor, workers=1, **options) as batches:
+    got = [next(batches)]
+    (worker,) = (p for p in multiprocessing.active_children() if p not in others)
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(errors.RunError, match=rf"data worker {worker.pid} \(of 1\) was killed by"):
+      got += batches  # those that it had made arrive first
+  rest = _train(mixture, processor, 8 - len(got), start_step=len(got))
+  for a, b in zip(got + rest, want, strict=True):
+    _equal(a, b)
+
+
+def test_the_sources_of_a_steps_rows_are_known_without_reading_them(mixture, processor):
+  for step, batch in enumerate(_train(mixture, processor, 6)):
+    names = [list(mixture)[k] for k in pipeline.train_sources(mixture, 4, step)]
+    assert names == [text[0] for text in _texts(processor, [batch])]
+
+
+def test_shares_are_kept_at_every_length():
+  mixture = {
+    "a": {"weight": 0.3},
+    "off": {"weight": 0.0},
+    "b": {"weight": 0.6},
+    "c": {"weight": 0.1},
+  }
+  numbers = pipeline.train_sources(mixture, 1000, 0)
+  assert np.bincount(numbers).tolist() == [300, 600, 100]
+  for count in range(1, 1000):
+    seen = np.bincount(numbers[:count], minlength=3)
+    assert np.abs(seen - count * np.array([0.3, 0.6, 0.1])).max() <= 1.0001
 
 
 def test_what_cannot_be_run_is_said_at_once(mixture, processor):
