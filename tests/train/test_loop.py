@@ -208,6 +208,29 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_and_more_room_continu
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_with_other_devices_and_another_mesh(undisturbed, data, tmp_path):
+  for devices, mesh, last in ((8, "fsdp", 6), (4, "fsdp", 9), (8, "data=2,fsdp=4", -1)):
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [
+      sys.executable,
+      "-m",
+      "tests.train.toy_run",
+      tmp_path,
+      data,
+      str(last),
+      "SIGTERM",
+      mesh,
+    ]
+    run = subprocess.run(command, env=os.environ | flags, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == (0 if last < 0 else 75), run.stderr
+  made = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+  assert [line["devices"]["number"] for line in made] == [8, 4, 8]
+  losses = lambda d: [x["loss"] for x in logs.read_metrics(d) if "loss" in x]
+  assert len(losses(tmp_path)) == 12
+  np.testing.assert_allclose(losses(tmp_path), losses(undisturbed[0]), rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_killed_ten_times_ends_with_the_same_bits(undisturbed, data, tmp_path):
   rng = random.Random(0)
   reached = []

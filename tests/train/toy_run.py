@@ -1,6 +1,6 @@
 """A run that takes seconds: tiny preset, eight examples, five short answers.
 
-`python -m tests.train.toy_run WORKDIR DATA [STEP SIGNAL]` trains it, as one of several processes
+`python -m tests.train.toy_run WORKDIR DATA [STEP SIGNAL MESH]` trains it, as one of several processes
 where the environment says so; the last process sends itself the signal after that step.
 """
 
@@ -47,7 +47,7 @@ def config(data: pathlib.Path, steps: int = 12, **changes):
   return c
 
 
-def main(workdir, data, last="-1", number="SIGKILL"):
+def main(workdir, data, last="-1", number="SIGKILL", mesh="fsdp"):
   import jax
 
   from paligemma_jax.train import loop, processes
@@ -58,7 +58,7 @@ def main(workdir, data, last="-1", number="SIGKILL"):
     if done >= int(last) >= 0 and jax.process_index() == jax.process_count() - 1:
       os.kill(os.getpid(), signal.Signals[number])
 
-  loop.train(config(pathlib.Path(data)), workdir, callbacks=[send])
+  loop.train(config(pathlib.Path(data), mesh=mesh), workdir, callbacks=[send])
 
 
 if __name__ == "__main__":
