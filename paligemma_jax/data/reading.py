@@ -8,7 +8,7 @@ import numpy as np
 
 from paligemma_jax import errors
 from paligemma_jax.data import examples, files, problems
-from paligemma_jax.processing import image, masks
+from paligemma_jax.processing import boxes, image, masks
 
 
 class Picture(NamedTuple):
@@ -20,11 +20,11 @@ class Picture(NamedTuple):
 
 
 class Mask(NamedTuple):
-  """A mask, as far as its way through the codec needs it."""
+  """A mask, as far as its way through tokens needs it."""
 
   crop: np.ndarray  # float32[64, 64], for the encoder
-  inside: np.ndarray  # bool[h, w], the pixels of its box
-  box: tuple[float, ...]  # in pixels of `inside`
+  inside: np.ndarray  # bool[h, w], the pixels of its box, as location tokens tell it
+  box: tuple[float, ...]  # this box, in pixels of `inside`
   size: int  # pixels of the whole mask
 
   def iou(self, decoded: np.ndarray) -> float:
@@ -184,7 +184,10 @@ def _pixels(box, mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def _mask(mask: np.ndarray, box) -> Mask:
-  rows, columns = _pixels(box, mask)
-  moved = tuple(v - (columns.start, rows.start)[k % 2] for k, v in enumerate(box))
-  crop = masks.crop_for_codec(mask, box)
-  return Mask(crop, mask[rows, columns].copy(), moved, int(mask.sum()))
+  (height, width), (x0, y0, x1, y1) = mask.shape, box
+  x0, x1 = boxes.from_bins(boxes.to_bins((x0, x1), width), width)
+  y0, y1 = boxes.from_bins(boxes.to_bins((y0, y1), height), height)
+  rows, columns = _pixels((x0, y0, x1, y1), mask)
+  left, top = columns.start, rows.start
+  moved = x0 - left, y0 - top, x1 - left, y1 - top
+  return Mask(masks.crop_for_codec(mask, box), mask[rows, columns].copy(), moved, int(mask.sum()))

@@ -33,7 +33,8 @@ class Survey:
     num_objects: over all records.
     text_len: tokens that fit; 0: unknown.
     lengths: int32[N], tokens that must fit, 0 of what cannot be read; empty without tokenizer.
-    ious: float32[M], of every mask with itself after the codec; empty without codec.
+    ious: float32[M], of every mask with itself after codec and location tokens, which is the most
+      that an answer can reach; empty without codec.
   """
 
   name: str
@@ -249,7 +250,7 @@ def _digest(text: str) -> bytes:
 
 
 class _ThroughCodec:
-  """Sends masks through the codec, many at a time."""
+  """Sends masks through codec and tokens, many at a time."""
 
   def __init__(self, survey: Survey, codec):
     self._survey, self._codec = survey, codec
@@ -274,5 +275,5 @@ class _ThroughCodec:
     for (i, mask), small in zip(ready, decoded):
       self._ious.append(mask.iou(small))
       if self._ious[-1] < _LOW:
-        text = f"a mask comes back from the codec with IoU {self._ious[-1]:.2f}; look at it"
+        text = f"a mask comes back from its tokens with IoU {self._ious[-1]:.2f}; look at it"
         self._survey.report.add("round trip", i, text)

@@ -27,9 +27,10 @@ _RAW = 1200  # letters of a record
 _STYLE = """
 .defects li { margin: 0 0 10px; overflow-wrap: anywhere; } .defects ul { margin: 0; padding: 14px 18px 6px; list-style: none; }
 .defects b { font-variant-numeric: tabular-nums; } a { color: var(--c0); } .error { color: var(--c1); }
-.example { padding: 14px 16px; margin: 0 0 14px; } .example h3 { overflow-wrap: anywhere; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px; align-items: start; }
+.example { padding: 14px 16px; min-width: 0; } .example pre { white-space: pre-wrap; overflow-wrap: anywhere; } .example h3 { overflow-wrap: anywhere; }
 .example p { margin: 6px 0; overflow-wrap: anywhere; } .pair { display: flex; flex-wrap: wrap; gap: 12px; margin: 10px 0; }
-.pair img { width: min(100%, 336px); image-rendering: pixelated; background: var(--track); }
+.pair img { min-width: min(100%, 224px); max-width: 100%; image-rendering: pixelated; background: var(--track); }
 .tokens span { display: inline-block; color: #191919; border-radius: 4px; padding: 0 4px; margin: 0 2px 3px 0;
   font: 12px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap; }
 .tokens span.rest { color: var(--soft); background: none; }
@@ -58,8 +59,9 @@ def write(path: str | os.PathLike, surveys: Sequence[survey.Survey], processor, 
     _findings(surveys, anchors, notes=True),
     _sources(surveys),
     _figures(surveys),
-    f"<h2>Examples</h2>{_legend()}",
+    f'<h2>Examples</h2>{_legend()}<div class="examples">',
     *(_card(s, i, anchors[s.name, i], processor, codec) for s, i in chosen),
+    "</div>",
   ]
   footer = "Written by paligemma_jax."
   page = theme.page("Data check", "".join(parts), footer, _STYLE)
@@ -132,7 +134,7 @@ def _figures(surveys) -> str:
     if len(s.ious):
       chart = charts.histogram(np.minimum(s.ious, 0.999), 0.025, "IoU")
       figures.append(
-        _figure(f"{s.name}: masks after the codec", f"mean {s.ious.mean():.3f}", chart)
+        _figure(f"{s.name}: masks after codec and tokens", f"mean {s.ious.mean():.3f}", chart)
       )
   return (
     f'<h2>Lengths and masks</h2><div class="charts">{"".join(figures)}</div>' if figures else ""

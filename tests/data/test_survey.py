@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paligemma_jax import structs
 from paligemma_jax.data import prepare, survey
-from paligemma_jax.processing import masks
+from paligemma_jax.processing import boxes, masks
 
 OK = {"image": "p0.png", "prefix": "caption en", "suffix": "yes"}
 MASK = np.zeros((30, 40), bool)
@@ -188,12 +189,13 @@ def test_a_source_that_cannot_be_opened_does_not_hide_the_others(pictures, write
 
 
 def test_masks_are_compared_with_what_comes_back_from_the_codec(look, codec):
-  boxes = [[5, 3, 20, 9], [4.4, 2.7, 21.5, 9.2], [-0.3, 0, 40, 30.2]]
-  records = [{"image": "p0.png", "objects": [{**CAT, "box": box}]} for box in boxes]
+  given = [[5, 3, 20, 9], [4.4, 2.7, 21.5, 9.2], [-0.3, 0, 40, 30.2]]
+  records = [{"image": "p0.png", "objects": [{**CAT, "box": box}]} for box in given]
   found = look(records, "segment", codec=codec)
-  for box, iou in zip(boxes, found.ious, strict=True):
+  for box, iou in zip(given, found.ious, strict=True):
     _, (small,) = prepare.round_trip([masks.crop_for_codec(MASK, box)], codec)
-    back = masks.paste(small, box, 30, 40)
+    answer = boxes.format_boxes([structs.Box("cat", *box)], 30, 40)
+    back = masks.paste(small, boxes.parse_boxes(answer, 30, 40)[0], 30, 40)
     assert iou == pytest.approx((back & MASK).sum() / (back | MASK).sum())
   assert [kind for kind, *_ in found.lines(notes=True)][-1] == "round trip"
 
