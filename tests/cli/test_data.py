@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from paligemma_jax.cli import main
+from tests import toy
 
 
 @pytest.fixture
@@ -134,3 +135,47 @@ def test_check_finds_every_planted_defect(planted, capsys):
   assert found == len(PLANTED)
   page = out.read_text()
   assert all(place in page for place in PLANTED)
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+  """Path of the toy tokenizer's file."""
+  (tmp_path / "toy.model").write_bytes(toy.tokenizer().to_files()["tokenizer.model"])
+  return tmp_path / "toy.model"
+
+
+def test_check_of_a_lone_file_that_is_clean(run, write_jsonl, pictures, tokenizer, tmp_path):
+  path = write_jsonl(
+    "a.jsonl", [{"image": p, "prefix": "caption en", "suffix": "x"} for p in pictures]
+  )
+  said = run("data", "check", path, "--tokenizer", tokenizer, "--out", tmp_path / "a.html")
+  head, row, _, name = said.splitlines()
+  assert row.split()[:4] == ["data", "2", "2", "0"] and head.split()[4] == "longest"
+  assert name == str(tmp_path / "a.html") and "no defects" in (tmp_path / "a.html").read_text()
+  assert "defects" not in run("data", "check", path)  # without a tokenizer, too
+
+
+def test_what_is_only_worth_a_look_is_no_error(run, write_jsonl, pictures):
+  records = [{"image": pictures[0], "prefix": "p", "suffix": s} for s in "xy"]
+  assert "worth a look:\n1 × " in run("data", "check", write_jsonl("a.jsonl", records))
+
+
+@pytest.mark.parametrize(
+  "argv, words",
+  [
+    ([], "give --config FILE.py or a FILE.jsonl"),
+    (["a.jsonl", "--config", "c.py"], "give --config FILE.py or a FILE.jsonl"),
+    (["a.jsonl", "--config.train.lr=1"], "--config.train.lr is for --config"),
+    (["--config", "c.py", "--text-len", "8"], "set --config.input.text_len"),
+    (["a.jsonl", "--text-len", "-1"], "--text-len is -1"),
+    (["a.jsonl", "--text-len", "8"], "no tokenizer"),
+    (["a.jsonl", "--out", "a.png"], "name an .html file"),
+    (["a.jsonl", "--out", "nowhere/a.html"], "the folder"),
+    (["lost.jsonl"], "lost.jsonl: No such file"),
+  ],
+)
+def test_check_refuses_in_one_line(refuse, write_jsonl, tmp_path, monkeypatch, argv, words):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv("PALIGEMMA_TOKENIZER", raising=False)
+  write_jsonl("a.jsonl", [{"image": "p.png", "prefix": "p", "suffix": "s"}])
+  assert words in refuse("data", "check", *argv)

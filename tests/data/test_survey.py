@@ -1,6 +1,7 @@
 """Sources are read whole: what is found, with its place, and what is not a defect."""
 
 import base64
+import json
 import re
 
 import numpy as np
@@ -211,6 +212,20 @@ def test_pictures_and_masks_inside_the_records(look, pictures):
   found = look([record, {**record, "objects": [{**CAT, "box": [0, 0, 41, 9]}]}, broken], "segment")
   assert [(kind, n) for kind, n, _ in found.lines()] == [("outside", 1), ("not an image", 1)]
   assert found.num_pictures == 2
+
+
+def test_sources_of_other_kinds_are_read_alike(pictures, processor):
+  from array_record.python import array_record_module
+
+  writer = array_record_module.ArrayRecordWriter(str(pictures / "a.array_record"), "group_size:1")
+  for record in ({**OK, "image": str(pictures / "p0.png")}, {**OK, "image": "lost.png"}):
+    writer.write(json.dumps(record).encode())
+  writer.close()
+  config = {"kind": "arrayrecord", "path": f"{pictures}/*.array_record"}
+  (found,) = survey.run({"train.data.x": config}, {}, processor)
+  ((kind, _, line),) = found.lines()
+  assert kind == "image file" and line.startswith(f"{pictures}/*.array_record:1: no image file")
+  assert found.lengths.shape == (2,)
 
 
 def test_the_order_of_findings_does_not_depend_on_which_thread_is_first(look, broken):
