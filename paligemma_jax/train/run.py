@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from paligemma_jax import errors, sharding, vlm
+from paligemma_jax.data import order, pipeline
 from paligemma_jax.evals import predictions, report, runner
 from paligemma_jax.train import best, feed, saved, setup, step
 from paligemma_jax.train import log as logs
@@ -49,6 +51,9 @@ class Run:
     self.log, self.checkpointer, self.callbacks = log, checkpointer, callbacks
     self.criterion = best.Criterion.of(c.checkpoint.best) if c.checkpoint.best else None
     self._scores: list[tuple[int, float]] = []  # by the criterion
+    self._unreadable: Mapping[str, str] = {}  # grows while the batches are read
+    self._told = 0  # of these
+    self._by_source = _BySource(c.train.data.to_dict(), c.train.batch_size)
     self.profile, self._tracing = profile, False
     self.done, self.finished = 0, False  # steps; whether it ended before all are done
 
@@ -69,6 +74,7 @@ class Run:
       stopped = self._stalled()
     compiled = set()  # lengths of text that the step is compiled for
     put = lambda batch: sharding.put_batch(batch, self.parts.mesh, self.parts.rules)
+    self._unreadable = getattr(batches, "unreadable", {})
     fed = feed.Feed(batches, put) if start < self.total else None
     late = None  # scalars are fetched one step late, while the next one is computed
     try:
@@ -159,6 +165,7 @@ class Run:
     with self.log.device():
       scalars = jax.device_get(scalars)
     values = {name: float(x) for name, x in scalars.items() if not x.ndim}
+    self._by_source.add(done - 1, scalars["example_nll"], scalars["example_tokens"])
     values["lr"] = self.c.train.lr * values["schedule"]
     for name in ("loss", "l2_grads"):
       if not math.isfinite(values[name]):
@@ -166,9 +173,13 @@ class Run:
           f"step {done}: {name} is {values[name]}, the training diverged;"
           f" {self._last_saved()}, lower train.lr or train.grad_clip_norm, or look at the data"
         )
+    for text in list(self._unreadable.values())[self._told :]:
+      self._told += 1
+      self.log.say(f"step {done}: weight 0 for an unreadable picture: {text}")
+    values["unreadable"] = self._told
     speed = self.log.progress(done, values["loss"])
     if done % self.c.log_every == 0 or done in (1, self.total):
-      self.log.write(done, values | speed)
+      self.log.write(done, values | speed | self._by_source.take())
     for callback in self.callbacks:
       callback(done, values)
 
@@ -217,6 +228,29 @@ class Run:
         f"{errors.did_you_mean(self.criterion.metric, scores)}"
       )
     self._scores.append((self.done, scores[self.criterion.metric]))
+
+
+class _BySource:
+  """The loss of every source of a mixture, over the steps since it was last taken."""
+
+  def __init__(self, sources: Mapping[str, Mapping], batch_size: int):
+    self._sources, self._batch_size = sources, batch_size
+    self._names = list(order.active(sources))
+    self._nll, self._tokens = np.zeros((2, len(self._names)))
+
+  def add(self, step: int, nll: np.ndarray, tokens: np.ndarray) -> None:
+    """Adds a step's sums of -log p and numbers of supervised tokens, float32[B] each."""
+    if len(self._names) > 1:
+      numbers = pipeline.train_sources(self._sources, self._batch_size, step)
+      np.add.at(self._nll, numbers, nll)
+      np.add.at(self._tokens, numbers, tokens)
+
+  def take(self) -> dict[str, float]:
+    """{"loss/NAME": nats per supervised token}, {} for a single source; begins anew."""
+    found = zip(self._names, self._nll, self._tokens)
+    losses = {f"loss/{name}": float(nll / n) for name, nll, n in found if n}
+    self._nll[:] = self._tokens[:] = 0
+    return losses
 
 
 def due(evals: Mapping[str, Mapping], done: int, total: int) -> list[str]:

@@ -177,6 +177,21 @@ def test_a_fine_tune_starts_from_a_checkpoint_and_trains_what_the_recipe_says(
   assert moved == {"img/head/kernel", "img/head/bias"}
 
 
+def test_a_picture_that_breaks_off_weighs_nothing_is_counted_and_has_a_bound(
+  data, tmp_path, capsys
+):
+  shutil.copytree(data, tmp_path / "data")
+  picture = tmp_path / "data/3.png"
+  picture.write_bytes(picture.read_bytes()[:-200])
+  changes = {"train.steps": 2, "evals": {}}
+  loop.train(toy_run.config(tmp_path / "data", **changes), tmp_path / "run")
+  assert logs.read_metrics(tmp_path / "run")[-1]["unreadable"] == 2  # records that show it
+  assert "weight 0 for an unreadable picture: " in capsys.readouterr().err
+  changes["input.max_unreadable"] = 0
+  with pytest.raises(errors.UserError, match="more than input.max_unreadable=0 allows"):
+    loop.train(toy_run.config(tmp_path / "data", **changes), tmp_path / "stopped")
+
+
 def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(data, tmp_path, capsys):
   changes = {"train.lr": 1e-12, "train.patience": 2, "evals.val.every": 0.25}  # every 3 steps
   changes |= {"checkpoint.best": "val/exact_match", "checkpoint.keep": 1, "checkpoint.every": 100}
