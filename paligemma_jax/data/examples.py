@@ -205,12 +205,13 @@ def object_image(record: dict) -> int:
   Raises:
     errors.UserError: they refer to several, or to one that is not there.
   """
-  paths = image_list(record)
-  named = {o["image"] for o in record.get("objects") or [] if "image" in o}
+  paths, objects = image_list(record), record.get("objects")
+  objects = objects if isinstance(objects, list) else []
+  named = [o["image"] for o in objects if isinstance(o, dict) and "image" in o]
   if not named:
     return len(paths) - 1
-  which = named.pop()
-  if named:
+  which = named[0]
+  if any(other != which for other in named):
     raise errors.UserError("the objects of one example refer to several pictures; split it")
   if isinstance(which, str) and which in paths:
     return paths.index(which)

@@ -158,7 +158,8 @@ def with_bytes(record: dict) -> dict:
   if "image" in record:
     given = record["image"]
     record["image"] = [read(v) for v in given] if isinstance(given, list) else read(given)
-  for item in record.get("objects") or ():
+  objects = record.get("objects")
+  for item in objects if isinstance(objects, list) else ():
     if isinstance(item, dict) and "mask" in item:
       item["mask"] = read(item["mask"])
   return record

@@ -37,6 +37,7 @@ class Report:
 
   def add(self, kind: str, i: int, text: str) -> None:
     """Notes what is wrong with record i."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # a half character cannot be printed
     self.found.setdefault(kind, {}).setdefault(i, text)
 
   def lines(self) -> dict[str, str]:

@@ -86,7 +86,7 @@ class Reader:
     if objects:
       try:
         target = found[examples.object_image(seen.record)]
-      except (errors.UserError, TypeError) as e:  # TypeError: "image" is a list or an object
+      except errors.UserError as e:
         seen.problems.append(("object image", f"{e}; name one of the record's pictures"))
         return
       if isinstance(target, Picture):

@@ -188,7 +188,8 @@ def _as_given(s, i: int, processor, codec) -> str:
   if drawn is not None:
     pictures.append(_picture(drawn, "JPEG"))
   spans = "".join(
-    f'<span class="{kind or "rest"}">{html.escape(piece)}</span>' for piece, kind in tokens
+    f'<span class="{kind or "rest"}">{html.escape(_printable(piece))}</span>'
+    for piece, kind in tokens
   )
   return f'<div class="pair">{"".join(pictures)}</div><p class="tokens">{spans}</p>'
 
@@ -206,6 +207,7 @@ def _links(record: dict, folder: str) -> str:
   paths = [p for p in (given if isinstance(given, list) else [given]) if isinstance(p, str)]
   links = []
   for path in paths:
+    path = _printable(path)
     full = files.join(folder, path)
     address = full if files.is_url(full) else pathlib.Path(full).absolute().as_uri()
     links.append(f'<a href="{html.escape(address, quote=True)}">{html.escape(path)}</a>')
@@ -214,6 +216,10 @@ def _links(record: dict, folder: str) -> str:
 
 def _raw(record: dict) -> str:
   text = json.dumps(record, ensure_ascii=False, default=lambda v: f"<{type(v).__name__}>")
-  text = text if len(text) <= _RAW else text[:_RAW] + " …"
-  shown = html.escape(text.encode("utf-8", "replace").decode())
-  return f"<details><summary>record</summary><pre>{shown}</pre></details>"
+  text = _printable(text if len(text) <= _RAW else text[:_RAW] + " …")
+  return f"<details><summary>record</summary><pre>{html.escape(text)}</pre></details>"
+
+
+def _printable(text: str) -> str:
+  """The text with halves of characters, which no file can hold, as \\uXXXX."""
+  return text.encode("utf-8", "backslashreplace").decode()

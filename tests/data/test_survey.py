@@ -80,6 +80,7 @@ DEFECTS = [
   ("segment", _cat(mask={"size": [28, 28], "counts": [784]}), "holds no pixel; draw it"),
   ("segment", _cat(mask={"size": [28, 28], "counts": [783, 1]}), "no pixel inside its box"),
   ("segment", _cat(image=1), r"objects refer to picture 1; there are 1"),
+  ("segment", _cat(image=["p1.png"]), r"objects refer to picture \['p1.png'\]; there are 1"),
   ("segment", {"image": "p1.png", "objects": []}, '"objects" is empty'),
 ]  # fmt: skip
 
@@ -121,6 +122,12 @@ def test_all_defects_are_told_one_line_a_kind(look):
   (empty, broken) = look(records).lines()
   assert (empty[:2], broken[:2]) == (("empty suffix", 2), ("json", 1))
   assert "data.jsonl:2: " in empty[2] and "(the same kind in 1 more: lines 4)" in empty[2]
+
+
+def test_a_text_may_have_any_objects_and_no_record_stops_the_rest(look):
+  odd = [{**OK, "prefix": str(o), "objects": o} for o in (3, [3], {}, "cat", [{"image": {}}])]
+  lines = look([*odd, "{"]).lines()
+  assert [kind for kind, *_ in lines] == ["object image", "json"]
 
 
 def test_lengths_are_what_training_feeds_to_the_model(look, processor):
