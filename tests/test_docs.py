@@ -7,6 +7,7 @@ import re
 import pytest
 
 from paligemma_jax.cli import config
+from paligemma_jax.processing import augment
 from paligemma_jax.transfers import common
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -49,6 +50,14 @@ def test_the_table_of_config_keys_is_complete():
   every += [f"{k}`" for k in config.paths(common.evaluate(common.jsonl(""), "")) if "." not in k]
   missing = [key for key in every if f"`{key}" not in text]
   assert not missing, f"docs/config.md lacks {', '.join(missing)}"
+
+
+def test_the_keys_of_sources_and_the_steps_of_augmentation_are_explained():
+  text = (ROOT / "docs/data.md").read_text()
+  keys = {key for make in common.SOURCES.values() for key in make("")} - {"kind"}
+  assert not [key for key in keys if f"`{key}`" not in text]
+  assert not [step for step in augment.AUGMENTS if f"| `{step}" not in text]
+  assert not [kind for kind in common.SOURCES if f"`common.{kind}(" not in text]
 
 
 def test_the_readme_begins_with_exactly_two_shell_commands():

@@ -84,6 +84,7 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c.input.resize = ""  # "bilinear_antialias", "bilinear", "bicubic"; "": the checkpoint's
   c.input.tokenizer = ""  # file or folder; "": beside the checkpoint, $PALIGEMMA_TOKENIZER
   c.input.codec = ""  # npz of the mask codec, for segmentation
+  c.input.max_unreadable = 10  # pictures; with one more the run stops, till then they weigh 0
 
   c.train = _train()
   c.evals = ml_collections.ConfigDict()  # name -> evaluate(...)
@@ -107,7 +108,7 @@ def _settings():
 
 def _train():
   t = ml_collections.ConfigDict()
-  t.data = ml_collections.ConfigDict()  # name -> jsonl(...), mixed by weight
+  t.data = ml_collections.ConfigDict()  # name -> jsonl(...) or its like, mixed by weight
   t.epochs = 1.0
   t.steps = 0  # 0: as many as the epochs ask for
   t.patience = 0  # ends after so many evaluations without a better `checkpoint.best`; 0: never
@@ -140,23 +141,106 @@ def jsonl(
   prefix: str = "",
   suffix: str = "",
   weight: float = 1.0,
+  augment: tuple[str, ...] = (),
   where: str = "",
 ) -> ml_collections.ConfigDict:
   """A JSONL file as a source, one object per line.
 
   Args:
-    path: of the file; relative to the folder the command is run in.
+    path: of the file; relative to the folder the command is run in, or a URL.
     task: "text" (keys prefix and suffix), or "detect", "segment" (key objects).
     prefix: a template over the record's own prefix, may use {field}; "": the record's.
     suffix: key of the answer; "": "suffix".
     weight: share in a mixture, relative to the other sources.
+    augment: random changes of the pictures in training, see processing/augment.py.
     where: keeps only some records; "": all.
   """
-  return ml_collections.ConfigDict(
-    dict(
-      kind="jsonl", path=path, task=task, prefix=prefix, suffix=suffix, weight=weight, where=where
-    )
-  )
+  return _source("jsonl", path, task, prefix, suffix, weight, augment, where=where)
+
+
+def tfds(
+  path: str,
+  split: str = "train",
+  task: str = "text",
+  prefix: str = "",
+  suffix: str = "",
+  weight: float = 1.0,
+  augment: tuple[str, ...] = (),
+  data_dir: str = "",
+  fields: tuple[tuple[str, str], ...] = (),
+  boxes: str = "yxyx_unit",
+  max_images: int = 0,
+) -> ml_collections.ConfigDict:
+  """A data set that TFDS prepared as array_record files; what is not named is as in `jsonl`.
+
+  Args:
+    path: its name, "coco_captions" or "ref_coco/unc:1.4.0", or the folder of one version.
+    split: TFDS's notation, "train[:98%]+restval".
+    data_dir: where named data sets lie; "": $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    fields: (our key, their feature), …; see data/layout.py.
+    boxes: how they are written: "yxyx_unit", "xywh", "xyxy".
+    max_images: most pictures of one record; 0: one for each "image" in `fields`.
+  """
+  return _source(
+    "tfds", path, task, prefix, suffix, weight, augment,
+    split=split, data_dir=data_dir, fields=fields, boxes=boxes, max_images=max_images,
+  )  # fmt: skip
+
+
+def hf(
+  path: str,
+  split: str = "train",
+  task: str = "text",
+  prefix: str = "",
+  suffix: str = "",
+  weight: float = 1.0,
+  augment: tuple[str, ...] = (),
+  name: str = "",
+  fields: tuple[tuple[str, str], ...] = (),
+  boxes: str = "xywh",
+  max_images: int = 0,
+) -> ml_collections.ConfigDict:
+  """A data set of the Hugging Face Hub or its folder; what is not named is as in `tfds`.
+
+  Args:
+    path: "user/name", a folder that `save_to_disk` left, or a .parquet file.
+    split: its name; from the Hub also "train[:10%]".
+    name: which of its configurations; "": the default.
+  """
+  return _source(
+    "hf", path, task, prefix, suffix, weight, augment,
+    split=split, name=name, fields=fields, boxes=boxes, max_images=max_images,
+  )  # fmt: skip
+
+
+def arrayrecord(
+  path: str,
+  task: str = "text",
+  prefix: str = "",
+  suffix: str = "",
+  weight: float = 1.0,
+  augment: tuple[str, ...] = (),
+  fields: tuple[tuple[str, str], ...] = (),
+  boxes: str = "xyxy",
+  max_images: int = 0,
+) -> ml_collections.ConfigDict:
+  """ArrayRecord files of JSON objects or tf.train.Examples; what is not named is as in `tfds`.
+
+  Args:
+    path: a file or a pattern, "data/train.array_record-*".
+  """
+  return _source(
+    "arrayrecord", path, task, prefix, suffix, weight, augment,
+    fields=fields, boxes=boxes, max_images=max_images,
+  )  # fmt: skip
+
+
+SOURCES = {"jsonl": jsonl, "tfds": tfds, "hf": hf, "arrayrecord": arrayrecord}  # by "kind"
+
+
+def _source(kind, path, task, prefix, suffix, weight, augment, **rest):
+  shared = dict(kind=kind, path=path, task=task, prefix=prefix, suffix=suffix, weight=weight)
+  return ml_collections.ConfigDict(shared | dict(augment=augment) | rest)
 
 
 def evaluate(
@@ -171,7 +255,7 @@ def evaluate(
   """An evaluation that answers `data` and scores the answers.
 
   Args:
-    data: a source, as `jsonl` gives it.
+    data: a source, as `jsonl` and its like give it.
     metric: a name in metrics.METRICS.
     every: fraction of the training between two runs; 1.0: only at the end.
     max_new_tokens: longest answer.

@@ -197,6 +197,7 @@ def run_config(
       codec=codec,
       num_processes=jax.process_count(),
       process_index=jax.process_index(),
+      max_unreadable=config["input"].get("max_unreadable", 0),
     )
     with contextlib.closing(batches):
       shown = tqdm.tqdm(
@@ -209,6 +210,7 @@ def run_config(
         results[name] = evaluator.answer(
           shown, scores[name], one["max_new_tokens"], one["sampler"], has_objects
         )
+      results[name] = _with_unreadable(*results[name], batches.unreadable)
   return results
 
 
@@ -257,6 +259,12 @@ def evaluate(
 def _check_codec(score: Callable, codec: dict | None, where: str, what_to_do: str) -> None:
   if score is metrics.METRICS["masks"] and codec is None:
     raise errors.UserError(f"{where}masks are scored, but there is no mask codec; {what_to_do}")
+
+
+def _with_unreadable(scores: Scores, rows: list[dict], unreadable: dict[str, str]):
+  """The results with the number of examples that were left out, if there are any."""
+  count = len(sharding.gather_rows([{"place": place} for place in unreadable]))
+  return ({**scores, "unreadable": float(count)} if count else scores), rows
 
 
 def _gathered(rows: list[dict]) -> list[dict]:

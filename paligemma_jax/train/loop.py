@@ -197,6 +197,7 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
     num_processes=jax.process_count(),
     process_index=jax.process_index(),
     codec=parts.codec,
+    max_unreadable=c.input.max_unreadable,
   )
 
 

@@ -31,7 +31,7 @@ REMAT = (
 # (another mesh changes the sums' order only).
 HARMLESS = (
   "resume", "build", "mesh", "log_every", "evals", "checkpoint", "train.workers", "model.remat",
-  "model.remat_img",
+  "model.remat_img", "input.max_unreadable",
 )  # fmt: skip
 
 
@@ -88,9 +88,8 @@ def _compare_keys(given: dict, base: ml_collections.ConfigDict, path: str) -> li
     if name in ("train.schedule", "train.schedules"):
       continue  # their keys depend on the decay; schedule.make checks them
     if name in ("train.data", "evals"):
-      like = common.jsonl("") if name == "train.data" else common.evaluate(common.jsonl(""), "")
       for entry, part in value.items():
-        findings += _compare_keys(part, like, f"{name}.{entry}.")
+        findings += _compare_keys(part, _like(name, part), f"{name}.{entry}.")
     elif key not in base:
       findings.append(f'config has no key "{name}"{errors.did_you_mean(key, base)}')
     elif isinstance(base[key], ml_collections.ConfigDict):
@@ -102,6 +101,14 @@ def _compare_keys(given: dict, base: ml_collections.ConfigDict, path: str) -> li
       kind = base.get_type(key).__name__
       findings.append(f"config.{name} takes {kind} (e.g. {base[key]!r}), found {value!r}")
   return findings
+
+
+def _like(name: str, part: dict) -> ml_collections.ConfigDict:
+  """A source, or an evaluation of one, with every key that its kind has."""
+  source = part if name == "train.data" else part.get("data", {})
+  kind = source.get("kind", "jsonl") if isinstance(source, dict) else "jsonl"
+  like = common.SOURCES.get(kind, common.jsonl)("")  # opening it tells of an unknown kind
+  return like if name == "train.data" else common.evaluate(like, "")
 
 
 def _fits(value: Any, kind: type, optional: bool) -> bool:
@@ -156,6 +163,10 @@ def _compare_values(c: dict) -> list[str]:
     if not isinstance(options, dict) or not isinstance(options.get("params"), str):
       found.append(f'train.schedules.{name} needs a key "params", a regex over parameter names')
   positive("input.text_len", c["input"]["text_len"])
+  if c["input"]["max_unreadable"] < 0:
+    found.append(
+      f"input.max_unreadable is a number of pictures, found {c['input']['max_unreadable']}"
+    )
   positive("log_every", c["log_every"])
   positive("checkpoint.every", c["checkpoint"]["every"])
   positive("checkpoint.keep", c["checkpoint"]["keep"])

@@ -53,6 +53,7 @@ def test_bad_usage_is_one_line_and_status_2(argv, words, capsys):
   [
     (errors.UserError("a.jsonl:3: no picture"), 2, "paligemma: a.jsonl:3: no picture\n"),
     (FileNotFoundError(2, "No such file", "a.npz"), 2, "paligemma: a.npz: No such file\n"),
+    (errors.RunError("data worker 7 was killed"), 1, "paligemma: data worker 7 was killed\n"),
     (KeyboardInterrupt(), 1, "paligemma: interrupted\n"),
     (SystemExit(75), 75, ""),  # preempted, the state is saved
   ],

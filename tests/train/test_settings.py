@@ -5,6 +5,7 @@ import re
 import pytest
 
 from paligemma_jax import errors
+from paligemma_jax.data import sources
 from paligemma_jax.train import settings
 from paligemma_jax.transfers import common
 
@@ -30,6 +31,20 @@ def test_nested_dicts_with_some_keys_are_a_config_too():
   assert c.train.batch_size == common.base().train.batch_size
 
 
+@pytest.mark.parametrize("kind", common.SOURCES)
+def test_every_kind_of_source_has_its_own_keys(kind):
+  source = common.SOURCES[kind]("somewhere", augment=("random_flip",))
+  assert set(sources.SOURCES[kind].KEYS) <= set(source)
+  c = config()
+  c.train.data.other = source
+  c.evals.other = common.evaluate(source, "exact_match")
+  assert settings.check(c).train.data.other.to_dict() == source.to_dict()
+
+
+def test_kinds_of_sources_are_the_same_in_configs_and_in_code():
+  assert common.SOURCES.keys() == sources.SOURCES.keys()
+
+
 def test_checking_twice_is_checking_once():
   c = settings.check(config())
   assert settings.check(c) == c
@@ -45,6 +60,9 @@ def test_checking_twice_is_checking_once():
     ({"train": {"batch_size": 0}}, "train.batch_size must be positive"),
     ({"train": 3}, "config.train is a group of keys, found 3"),
     ({"train": {"data": {"x": {"pth": "a"}}}}, 'no key "train.data.x.pth"; did you mean "path"?'),
+    ({"train": {"data": {"x": {"kind": "tfds", "where": ""}}}}, 'no key "train.data.x.where"'),
+    ({"evals": {"val": {"data": {"kind": "hf", "splt": ""}}}}, 'did you mean "split"?'),
+    ({"input": {"max_unreadable": -1}}, "input.max_unreadable is a number of pictures"),
     ({"train": {"recipe": "ful"}}, 'did you mean "full"'),
     ({"train": {"schedule": {"decay_type": "cosin"}}}, 'did you mean "cosine"'),
     ({"train": {"schedule": {"warmup": 1}}}, '"warmup" is no option of cosine'),
