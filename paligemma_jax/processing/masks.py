@@ -125,6 +125,8 @@ def decode_rle(rle: dict, place: str = "mask") -> np.ndarray:
     if isinstance(counts, (str, bytes)):
       counts = _from_string(counts.encode() if isinstance(counts, str) else counts)
     counts = np.asarray(counts, np.int64).reshape(-1)
+    if min(height, width) < 0:
+      raise ValueError(rle["size"])
   except (KeyError, TypeError, ValueError, IndexError):
     raise errors.UserError(
       f'{place}: not COCO run lengths; wanted {{"size": [height, width], "counts": str or list}}'

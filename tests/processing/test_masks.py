@@ -135,6 +135,11 @@ def test_damaged_run_lengths_are_one_line_with_their_place(rle, words):
   assert str(e.value).startswith("train.jsonl:3: objects[1].mask: ") and "\n" not in str(e.value)
 
 
+def test_run_lengths_of_a_negative_size_are_none():
+  with pytest.raises(errors.UserError, match="not COCO run lengths"):
+    masks.decode_rle({"size": [-1, -1], "counts": [1]})
+
+
 @pytest.mark.parametrize(
   "polygons, size, counts",
   [

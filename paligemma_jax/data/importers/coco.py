@@ -18,6 +18,8 @@ from paligemma_jax import errors
 from paligemma_jax.data.importers import annotations
 from paligemma_jax.processing import masks
 
+_FAR = 10  # sizes of the picture; tracing an edge takes memory for every pixel it passes
+
 
 def read(
   src: str | os.PathLike, notes: annotations.Notes, *, images: str = "", prefix: str = "caption en"
@@ -64,13 +66,12 @@ def _load(src) -> dict:
     data = json.loads(text)
   except json.JSONDecodeError as e:
     raise errors.UserError(f"{src}:{e.lineno}: broken JSON, {e.msg} at column {e.colno}") from None
-  if isinstance(data, dict) and any(
-    isinstance(a, dict) and "segments_info" in a for a in data.get("annotations") or ()
-  ):
-    raise errors.UserError(f"{src}: panoptic annotations; give the instances file")
-  for key in ("images", "annotations"):
-    if not isinstance(data, dict) or not isinstance(data.get(key), list):
+  lists = data if isinstance(data, dict) else {}
+  for key in ("images", "annotations", *(["categories"] if "categories" in lists else [])):
+    if not isinstance(lists.get(key), list):
       raise errors.UserError(f'{src}: no list "{key}"; wanted a COCO instances or captions file')
+  if any(isinstance(a, dict) and "segments_info" in a for a in data["annotations"]):
+    raise errors.UserError(f"{src}: panoptic annotations; give the instances file")
   return data
 
 
@@ -135,6 +136,8 @@ def _mask(drawn, frame, place, notes) -> np.ndarray:
     if not numbers or len(polygon) % 2:
       found = f"{len(polygon)} numbers" if numbers else repr(polygon)[:40]
       raise errors.UserError(f"{place}: a polygon of {found}; wanted x0, y0, x1, y1, …")
+    if max(map(abs, polygon), default=0) > _FAR * (frame.height + frame.width):
+      raise errors.UserError(f"{place}: a polygon far outside the picture; correct it")
     notes["polygons of fewer than 3 points, left out"] += len(polygon) < 6
   return masks.fill([p for p in polygons if len(p) >= 6], frame.height, frame.width)
 

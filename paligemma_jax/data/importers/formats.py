@@ -50,7 +50,14 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
       counts["objects"] += len(objects)
       labels.update(o["label"] for o in objects)
       record["image"] = _seen_from(record["image"], dst.parent)
-      yield json.dumps(record, ensure_ascii=False).encode() + b"\n"
+      line = json.dumps(record, ensure_ascii=False)
+      try:
+        yield line.encode() + b"\n"
+      except UnicodeEncodeError as e:
+        raise errors.UserError(
+          f"{src}: a text about {record['image']} holds {ascii(line[e.start])}, half of a character;"
+          " write it whole"
+        ) from None
     if not counts["examples"]:
       left = "; ".join(f"{what}: {n}" for what, n in notes.items())
       raise errors.UserError(f"{src}: nothing to import ({left or 'it is empty'})")
