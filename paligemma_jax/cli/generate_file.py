@@ -65,7 +65,15 @@ def _is_answer(line: bytes, record: dict) -> bool:
     return False
   if not isinstance(answer, dict) or "text" not in answer:
     return False
+  record = _written(record)
   return all(answer.get(key) == record.get(key) for key in ("image", "prefix"))
+
+
+def _written(record: dict) -> dict:
+  """The record as JSON holds it: pictures that came inside it are `data:` URLs again."""
+  from paligemma_jax.processing import image
+
+  return json.loads(json.dumps(record, default=image.to_data_url))
 
 
 def _check_lines(source, start: int) -> None:
@@ -78,16 +86,21 @@ def _check_lines(source, start: int) -> None:
         raise errors.UserError(f'{source.place(i)}: no key "{key}" (found: {found})')
       values = record[key] if key == "image" else [record[key]]
       values = values if isinstance(values, list) else [values]
-      if not values or not all(isinstance(v, str) for v in values):
+      kinds = (str, bytes) if key == "image" else (str,)
+      if not values or not all(isinstance(v, kinds) for v in values):
         raise errors.UserError(f'{source.place(i)}: "{key}" is {record[key]!r}; wanted {kind}')
 
 
 def _answer(args, model, source, numbers, size: int) -> list[str]:
   """The output lines of one batch, filled up to `size` rows."""
   from paligemma_jax import vlm
+  from paligemma_jax.data import examples
 
   records = [source[i] for i in numbers]
-  pictures = [_pictures(source, i, record) for i, record in zip(numbers, records)]
+  pictures = [
+    examples.read_images(record, source.folder, source.place(i))
+    for i, record in zip(numbers, records)
+  ]
   fill = size - len(records)  # the last batch must not compile a second program
   batch = model.processor(
     images=pictures + pictures[-1:] * fill,
@@ -105,13 +118,5 @@ def _answer(args, model, source, numbers, size: int) -> list[str]:
   )
   sizes = [images[-1].shape[:2] for images in pictures]
   found = answers.answers(output, sizes, model.codec)
-  rows = [{**record, **answers.to_json(a)} for record, a in zip(records, found)]
+  rows = [{**_written(record), **answers.to_json(a)} for record, a in zip(records, found)]
   return [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-
-
-def _pictures(source, i: int, record: dict) -> list:
-  """The pictures of a record, as uint8[H, W, 3]."""
-  from paligemma_jax.data import files
-
-  named = record["image"] if isinstance(record["image"], list) else [record["image"]]
-  return [generate.read_image(files.join(source.folder, path), source.place(i)) for path in named]

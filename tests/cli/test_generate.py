@@ -1,6 +1,8 @@
 """`paligemma generate`: one answer in all its forms, and a file of them."""
 
+import base64
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -101,6 +103,19 @@ def test_a_file_is_answered_in_order_whatever_the_batch_size(run, many, tmp_path
   assert "2 answers" in run(*many, "--output", out, "--batch-size", "2")
   assert rows_of(out) == two
   assert "all 5 answers are there" in run(*many, "--output", out)
+
+
+def test_pictures_inside_the_lines_are_answered_alike(run, many, write_jsonl, pictures, tmp_path):
+  data = base64.b64encode(pathlib.Path(pictures[0]).read_bytes()).decode()
+  rows = []
+  for image in (pictures[0], f"data:image/png;base64,{data}"):
+    path = write_jsonl("some.jsonl", [{"image": image, "prefix": "caption en"}] * 2)
+    options = [path if o == many[4] else o for o in many]
+    run(*options, "--output", tmp_path / f"{len(rows)}.jsonl")
+    rows.append(rows_of(tmp_path / f"{len(rows)}.jsonl"))
+  assert [r["tokens"] for r in rows[0]] == [r["tokens"] for r in rows[1]]
+  assert rows[1][0]["image"] == f"data:;base64,{data}"
+  assert "all 2 answers are there" in run(*options, "--output", tmp_path / "1.jsonl")
 
 
 def test_answers_to_something_else_are_not_continued(refuse, many, tmp_path):

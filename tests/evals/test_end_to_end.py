@@ -1,6 +1,8 @@
 """A toy model of random weights, evaluated as training and notebooks do it."""
 
 import json
+import pathlib
+import shutil
 import types
 
 import jax
@@ -96,6 +98,21 @@ def test_results_do_not_depend_on_the_batch_size_even_when_sampling(vlm, codec, 
   texts = [row["prediction"] for row in results["answer"][1]]
   assert [row["prediction"] for row in rows] == texts
   assert len(set(texts)) > 1
+
+
+def test_examples_whose_picture_cannot_be_read_are_left_out_and_counted(
+  vlm, codec, source, results, tmp_path
+):
+  folder = shutil.copytree(pathlib.Path(source).parent, tmp_path / "data")
+  (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:90])
+  config = _config(str(folder / "val.jsonl"), batch_size=2)
+  config["input"]["max_unreadable"] = 1
+  ((scores, rows),) = _run(vlm, codec, config, names=["answer"]).values()
+  want = [row for row in results["answer"][1] if row["question_id"] != 101]
+  assert [(r["question_id"], r["prediction"]) for r in rows] == [
+    (r["question_id"], r["prediction"]) for r in want
+  ]
+  assert scores["unreadable"] == 1.0 and "unreadable" not in results["answer"][0]
 
 
 def test_on_a_mesh_of_eight_devices_the_same(vlm, codec, source, results):
