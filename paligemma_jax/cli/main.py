@@ -10,7 +10,7 @@ import sys
 
 import paligemma_jax
 from paligemma_jax import errors
-from paligemma_jax.cli import codec, config, convert, data, eval, generate, inspect, train
+from paligemma_jax.cli import codec, config, convert, data, eval, generate, inspect, plan, train
 
 COMMANDS = {
   "train": train,
@@ -20,6 +20,7 @@ COMMANDS = {
   "inspect": inspect,
   "data": data,
   "codec": codec,
+  "plan": plan,
 }
 
 

@@ -93,6 +93,38 @@ def generate(
   )
 
 
+def lower(
+  model: paligemma.PaliGemma,
+  params: dict,
+  batch: structs.Batch,
+  *,
+  max_new_tokens: int,
+  sampler: str = "greedy",
+  cache_dtype: str | None = None,
+) -> jax.stages.Lowered:
+  """The program that `generate` runs, of shapes alone: nothing is computed.
+
+  Args:
+    model: the module.
+    params, batch: `jax.ShapeDtypeStruct`s with the shardings of what they stand for.
+    max_new_tokens, sampler, cache_dtype: as `generate`.
+  """
+  vocab_size = model.config.llm.vocab_size
+  return _generate.lower(
+    model,
+    decode_params(params),
+    _prompt(batch),
+    batch.valid,
+    jax.eval_shape(jax.random.key, 0),
+    np.arange(len(batch.text)),
+    _forbidden(None, vocab_size),
+    np.int32(1),
+    sampler=samplers.parse(sampler),
+    max_new_tokens=max_new_tokens,
+    cache_dtype=cache_dtype,
+  )
+
+
 def stream(
   model: paligemma.PaliGemma,
   params: dict,
@@ -150,7 +182,8 @@ def decode_params(params: dict) -> dict:
   layers = params["llm"]["layers"]
   if "0" in layers:
     return params
-  devices = {d for x in jax.tree.leaves(layers) if isinstance(x, jax.Array) for d in x.devices()}
+  where = [x.sharding for x in jax.tree.leaves(layers) if hasattr(x, "sharding")]
+  devices = set().union(*(s.device_set for s in where))
   is_cpu = len(devices) == 1 and devices.pop().platform == "cpu"
   return paligemma.unstack_layers(params) if is_cpu else params
 

@@ -180,7 +180,10 @@ def unstack_layers(params: dict) -> dict:
   return {**params, "llm": {**params["llm"], "layers": split}}
 
 
-def _unstack(x: jax.Array) -> list[jax.Array]:
+def _unstack(x: jax.Array | jax.ShapeDtypeStruct) -> list:
+  if isinstance(x, jax.ShapeDtypeStruct):  # of a single device
+    where = jax.sharding.SingleDeviceSharding(*x.sharding.device_set)
+    return [jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=where)] * len(x)
   if (
     isinstance(x, jax.Array)
     and {d.platform for d in x.devices()} == {"cpu"}

@@ -1,0 +1,165 @@
+"""The arithmetic of a step against hand counts, against the traced program and the compiler."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from paligemma_jax import sharding
+from paligemma_jax.models import attention, flops, paligemma, variants
+from paligemma_jax.structs import Batch
+from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import step
+from tests import toy
+
+B, T = 2, 8
+POLICIES = ("none", "nothing_saveable", "dots_with_no_batch_dims_saveable", "dots_saveable")
+
+
+def batch(config: variants.ModelConfig) -> Batch:
+  """Shapes of B examples with T + 1 text tokens."""
+  of = lambda dtype, *shape: jax.ShapeDtypeStruct((B, *shape), dtype)
+  res = config.img.res
+  image, text = of(jnp.uint8, res, res, 3), of(jnp.int32, T + 1)
+  return Batch(image, of(bool, 1), text, text, of(bool, T + 1), of(jnp.float32, T + 1), of(bool))
+
+
+def params(config: variants.ModelConfig) -> dict:
+  return {
+    name: jax.ShapeDtypeStruct(shape, jnp.float32)
+    for name, shape in variants.param_shapes(config).items()
+  }
+
+
+def product_flops(jaxpr) -> int:
+  """2 per multiply-add of all products of a traced program, a scan as often as it turns."""
+  total = 0
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == "dot_general":
+      (contracted, _), _ = eqn.params["dimension_numbers"]
+      left, out = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+      total += 2 * math.prod(out) * math.prod(left[i] for i in contracted)
+    times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+    for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+      total += times * product_flops(inner)
+  return total
+
+
+def traced_step(config: variants.ModelConfig, rules, **model) -> tuple[int, tuple[str, ...]]:
+  """(FLOPs of the products of a training step, the names that train)."""
+  made = optimizers.make(params(config), 10, lr=0.1, schedules=rules)
+  nested = sharding.unflatten(params(config))
+  state = jax.eval_shape(lambda p: step.init_state(p, made, 0), nested)
+  fn = step.make_train_step(paligemma.PaliGemma(config, **model), made)
+  return product_flops(jax.make_jaxpr(fn)(state, batch(config)).jaxpr), made.trainable
+
+
+def forward(config: variants.ModelConfig):
+  model = paligemma.PaliGemma(config, remat="none")
+
+  def fn(params, b):
+    return model.apply({"params": params}, b.image, b.text[:, :-1], b.mask_ar[:, :-1])[0]
+
+  return fn, sharding.unflatten(params(config)), batch(config)
+
+
+def test_a_layer_by_hand():
+  c = variants.DecoderConfig(4, 1, 10, 2, 1, 3, vocab_size=50)  # D 4, F 10, N 2, K 1, H 3
+  by_name = {p.name.split("/")[-1]: p.flops for p in flops.decoder_products(c, rows=5)}
+  assert flops.decoder_products(c, rows=5)[0].flops == 2 * 5 * 4 * 6  # q: 5 x 4 times 4 x 6
+  assert by_name["scores"] == by_name["values"] == 2 * 2 * 5 * 3 * 5  # heads, queries, H, keys
+  assert by_name["gating_einsum"] == 2 * 5 * 4 * 20
+  assert by_name["linear"] == 2 * 5 * 10 * 4
+  assert flops.logits(c, 5).flops == 2 * 5 * 4 * 50
+
+
+def test_the_published_model_needs_what_is_known():
+  c = variants.preset("paligemma-3b", res=224)
+  weights = sum(p.weights for p in flops.forward(c, text_len=128))
+  total = sum(math.prod(shape) for shape in variants.param_shapes(c).values())
+  assert weights == pytest.approx(total, rel=1e-3)  # all but norms, biases and positions
+  made = flops.train_step(c, batch_size=1, text_len=128)
+  assert made.model == pytest.approx(5.7e12, rel=0.01)
+  assert made.backward == pytest.approx(2 * made.forward, rel=1e-3)  # pixels need no gradient
+
+
+@pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
+def test_forward_is_the_traced_program(family):
+  fn, *args = forward(toy.config(family))
+  want = product_flops(jax.make_jaxpr(fn)(*args).jaxpr)
+  assert B * sum(p.flops for p in flops.forward(toy.config(family), T)) == want
+
+
+def test_forward_is_what_the_compiler_counts():
+  # wide enough for products to outweigh all else; four layers are not scanned
+  img = variants.ImageConfig(256, 2, 512, 4, 14, 56)
+  config = variants.ModelConfig(img, variants.DecoderConfig(256, 2, 1024, 4, 1, 64, 2048))
+  fn, *args = forward(config)
+  counted = jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+  want = B * sum(p.flops for p in flops.forward(config, T))
+  assert counted == pytest.approx(want, rel=0.03)
+
+
+@pytest.mark.parametrize("remat", POLICIES)
+@pytest.mark.parametrize("family", ["paligemma", "paligemma2"])
+def test_a_step_is_the_traced_program_with_all_it_computes_twice(family, remat):
+  config = toy.config(family)
+  want, trained = traced_step(config, [(".*", {})], remat=remat)
+  made = flops.train_step(config, batch_size=B, text_len=T, trained=trained, remat=remat)
+  assert made.hardware == want
+  assert made.model == flops.train_step(config, batch_size=B, text_len=T, remat="none").model
+
+
+@pytest.mark.parametrize(
+  "trains", ["llm/layers/attn/.*", "img/head/.*", "img/.*", "llm/layers/mlp/.*"]
+)
+@pytest.mark.parametrize("remat", POLICIES)
+def test_what_is_frozen_costs_no_gradient(trains, remat):
+  config = toy.config()
+  want, trained = traced_step(config, [(trains, {}), (".*", None)], remat=remat)
+  made = flops.train_step(config, batch_size=B, text_len=T, trained=trained, remat=remat)
+  dead = B * flops.logits(config.llm, T).flops  # the table's gradient is traced, then dropped
+  assert made.hardware == want - dead
+
+
+def test_the_image_tower_has_a_policy_of_its_own():
+  config = toy.config()
+  want, _ = traced_step(config, [(".*", {})], remat="none", remat_img="nothing_saveable")
+  options = dict(batch_size=B, text_len=T, remat="none", remat_img="nothing_saveable")
+  assert flops.train_step(config, **options).hardware == want
+
+
+def test_attention_in_blocks_computes_its_scores_once_more(monkeypatch):
+  config = toy.config()
+  plain = flops.train_step(config, batch_size=B, text_len=T, remat="none")
+  monkeypatch.setattr(attention, "LARGEST", 0)
+  monkeypatch.setattr(attention, "BLOCK", 4)
+  blocks = flops.train_step(config, batch_size=B, text_len=T, remat="none")
+  scores = [p.flops for p in flops.forward(config, T) if p.name.endswith("scores")]
+  assert blocks.hardware - plain.hardware == B * sum(scores)
+
+
+def test_decoding_reads_every_weight_and_attends_to_the_whole_cache():
+  config = toy.config()
+  each = flops.decode_products(config, context=20)
+  names = {p.name for p in each if p.has_weight}
+  assert names == {
+    n for n in variants.param_shapes(config) if n.startswith("llm/") and "norm" not in n
+  }
+  options = dict(batch_size=3, text_len=12)
+  total = flops.decode(config, new_tokens=5, **options)  # the prompt gave the first
+  context = config.img.num_tokens + 12 + 5
+  assert total == 3 * 4 * sum(p.flops for p in flops.decode_products(config, context))
+  assert flops.prefill(config, **options) == 3 * sum(
+    p.flops for p in flops.forward(config, 12, supervised=1)
+  )
+
+
+def test_several_images_and_sequences_share_the_weights():
+  config = toy.config()
+  one, two = (sum(p.weights for p in flops.forward(config, T, n)) for n in (1, 2))
+  assert one == two
+  one, four = (flops.decode_products(config, 20, n) for n in (1, 4))
+  assert sum(p.weights for p in one) == sum(p.weights for p in four)
+  assert 4 * sum(p.activations for p in one) == sum(p.activations for p in four)

@@ -1,0 +1,74 @@
+"""What is said when memory runs out."""
+
+import jax
+import pytest
+
+from paligemma_jax.models import variants
+from paligemma_jax.train import memory, settings
+from paligemma_jax.transfers import common
+
+MODEL = variants.preset("paligemma-3b", 224)
+
+
+def config(**changes):
+  c = common.base()
+  c.model.preset = "paligemma-3b"
+  c.train.data.x = common.jsonl("x.jsonl")
+  c.train.batch_size = 16
+  c.update_from_flattened_dict(changes)
+  return settings.check(c)
+
+
+@pytest.mark.parametrize(
+  "words, want",
+  [
+    (
+      "total memory required for HLO temporaries (36.00G) exceeds available HBM (512.00M)",
+      (36, 0.5),
+    ),
+    ("requires 36.00G, exceeds available HBM 15.75G of hbm", (36, 15.75)),
+    ("Used 17.25G of 15.75G hbm. Exceeded hbm capacity by 1.5G", (17.25, 15.75)),
+  ],
+)
+def test_the_ways_compilers_say_how_much(words, want):
+  found = memory.needed(RuntimeError(f"RESOURCE_EXHAUSTED: {words}"))
+  assert tuple(x / 2**30 for x in found) == want
+
+
+def test_only_exhausted_memory_is_explained():
+  assert memory.is_exhausted(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+  assert not memory.is_exhausted(jax.errors.JaxRuntimeError("INTERNAL: a bug"))
+
+
+def test_one_line_says_what_was_asked_for_and_what_to_change():
+  words = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3221225472 bytes."
+  error = memory.explain(RuntimeError(words), config(), MODEL, devices=4)
+  said = str(error)
+  assert said.startswith(
+    "out of memory: a device could not allocate another 3.00 GiB. Smaller is: "
+  )
+  assert "--config.train.accumulate=2" in said and "\n" not in said
+  assert "--config.train.recipe=attention_sgd (the state takes 6." in said  # README: 6.9 GB
+
+
+def test_what_does_not_change_the_result_comes_first():
+  found = memory.smaller(config(**{"model.remat": "none", "mesh": "single"}), MODEL, devices=4)
+  keys = [words.split("=")[0].removeprefix("--config.") for words in found]
+  assert keys == ["mesh", "model.remat", "train.accumulate", "train.mu_dtype", "train.recipe"]
+
+
+def test_pieces_divide_over_the_devices_down_to_a_row_for_each():
+  say = lambda **changes: memory.smaller(config(**changes), MODEL, devices=4)[0]
+  assert say().startswith("--config.train.accumulate=2 ")
+  assert say(**{"train.accumulate": 2}).startswith("--config.train.accumulate=4 ")
+  assert say(**{"train.accumulate": 4}).startswith("--config.train.mu_dtype")  # a row a device
+  least = {"train.accumulate": 4, "train.recipe": "head_only", "train.optimizer": "sgd"}
+  assert memory.smaller(config(**least), MODEL, 4) == ["more or larger devices"]
+
+
+def test_an_evaluation_that_runs_out_shrinks_its_own_batch():
+  c = config(**{"train.accumulate": 4})
+  c = c.copy_and_resolve_references().unlock()
+  c.evals.val = common.evaluate(common.jsonl("x.jsonl"), "exact_match", batch_size=64)
+  error = memory.explain(RuntimeError(memory.EXHAUSTED), c, MODEL, 4, evaluating=["val"])
+  assert "Smaller is: --config.evals.val.batch_size=32; or " in str(error)
