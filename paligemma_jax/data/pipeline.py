@@ -75,7 +75,7 @@ def train_batches(
   if not active:
     raise errors.UserError("train.data is empty, or all weights are 0; give at least one source")
   opened = [_Source.open(c, f"train.data.{name}", codec, True) for name, c in active.items()]
-  positions = order.order([len(source.records) for source in opened], active, seed)
+  positions = order.Order([len(source.records) for source in opened], active, seed)
   local = batch_size // num_processes
   needs = tuple(_needs(source, processor) for source in opened)
   batches = _TrainBatches(
@@ -155,7 +155,7 @@ def train_places(sources: Mapping[str, Mapping], seed: int, count: int, step: in
   """Where the `count` examples of a step of `train_batches` stand, e.g. "data.jsonl:17"."""
   active = order.active(sources)
   records = [sources_lib.open_source(c, f"train.data.{name}") for name, c in active.items()]
-  positions = order.order([len(r) for r in records], active, seed)
+  positions = order.Order([len(r) for r in records], active, seed)
   picked = [positions[p] for p in range(step * count, (step + 1) * count)]
   return [records[number].place(i) for number, i in picked]
 
@@ -218,7 +218,7 @@ class _TrainBatches:
 
   sources: tuple[_Source, ...]
   needs: tuple[np.ndarray, ...]  # of every source int32[N], the least text_len for every record
-  positions: grain.MapDataset  # position -> (number of the source, record)
+  positions: order.Order
   processor: Any
   text_len: int
   seed: int

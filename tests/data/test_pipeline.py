@@ -337,20 +337,6 @@ def test_the_sources_of_a_steps_rows_are_known_without_reading_them(mixture, pro
     assert names == [text[0] for text in _texts(processor, [batch])]
 
 
-def test_shares_are_kept_at_every_length():
-  mixture = {
-    "a": {"weight": 0.3},
-    "off": {"weight": 0.0},
-    "b": {"weight": 0.6},
-    "c": {"weight": 0.1},
-  }
-  numbers = pipeline.train_sources(mixture, 1000, 0)
-  assert np.bincount(numbers).tolist() == [300, 600, 100]
-  for count in range(1, 1000):
-    seen = np.bincount(numbers[:count], minlength=3)
-    assert np.abs(seen - count * np.array([0.3, 0.6, 0.1])).max() <= 1.0001
-
-
 def test_what_cannot_be_run_is_said_at_once(mixture, processor):
   with pytest.raises(errors.UserError, match="batch_size 5 is not divisible by 2 processes"):
     _train(mixture, processor, 1, batch_size=5, num_processes=2)
