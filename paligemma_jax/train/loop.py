@@ -17,7 +17,16 @@ from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
 from paligemma_jax.train import log as logs
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import processes, provenance, recipes, saved, schedule, settings, setup
+from paligemma_jax.train import (
+  processes,
+  provenance,
+  recipes,
+  saved,
+  schedule,
+  settings,
+  setup,
+  speed,
+)
 from paligemma_jax.train import run as runs
 
 CHECKPOINTS = "checkpoints"
@@ -107,7 +116,11 @@ def _train(
     options = setup.step_options(c) | {"window": window}
     train_step = setup.jit_step(parts, optimizer, shardings, **options)
     stop = stack.enter_context(processes.asked_to_stop())
-    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, profile)
+    work = speed.Work(
+      parts.model.config, c.train.batch_size, window, optimizer.trainable,
+      tuple(parts.mesh.devices.flat), parts.model.dtype,
+    )  # fmt: skip
+    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, work, profile)
     state = run.train(state, start or 0, train_step, batches, stop)
     if run.done < total and not run.finished:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")

@@ -13,7 +13,7 @@ import numpy as np
 from paligemma_jax import errors, sharding, vlm
 from paligemma_jax.data import order, pipeline
 from paligemma_jax.evals import predictions, report, runner
-from paligemma_jax.train import best, feed, saved, setup, step
+from paligemma_jax.train import best, feed, saved, setup, speed, step
 from paligemma_jax.train import log as logs
 
 REPORT = "report.html"
@@ -33,6 +33,7 @@ class Run:
     log: of this process.
     checkpointer: where the state goes.
     callbacks: `callback(steps done, scalars)`.
+    work: what a step has to compute.
     profile: whether to trace a few steps.
   """
 
@@ -45,6 +46,7 @@ class Run:
     log: logs.Log,
     checkpointer: Any,
     callbacks: Sequence[Callable[[int, dict[str, float]], None]],
+    work: speed.Work,
     profile: bool = False,
   ):
     self.c, self.workdir, self.parts, self.total = c, workdir, parts, total
@@ -54,6 +56,7 @@ class Run:
     self._unreadable: Mapping[str, str] = {}  # grows while the batches are read
     self._told = 0  # of these
     self._by_source = _BySource(c.train.data.to_dict(), c.train.batch_size)
+    self.work = work
     self.profile, self._tracing = profile, False
     self.done, self.finished = 0, False  # steps; whether it ended before all are done
 
@@ -88,7 +91,7 @@ class Run:
         state, scalars = this(state, batch)
         self._record(late)
         self.done += 1
-        late = (self.done, scalars)
+        late = (self.done, scalars, batch.text.shape, batch.image.shape)
         stopped = stop(self.done)
         save = self._saves() or stopped
         if save or self._due():
@@ -157,11 +160,11 @@ class Run:
   def _due(self) -> list[str]:
     return due(self.c.evals, self.done, self.total)
 
-  def _record(self, late: tuple[int, dict] | None) -> None:
+  def _record(self, late: tuple[int, dict, tuple, tuple] | None) -> None:
     """Fetches the scalars of a step, checks them and tells log and callbacks."""
     if late is None:
       return
-    done, scalars = late
+    done, scalars, text, image = late
     with self.log.device():
       scalars = jax.device_get(scalars)
     values = {name: float(x) for name, x in scalars.items() if not x.ndim}
@@ -177,9 +180,12 @@ class Run:
       self._told += 1
       self.log.say(f"step {done}: weight 0 for an unreadable picture: {text}")
     values["unreadable"] = self._told
-    speed = self.log.progress(done, values["loss"])
+    times = self.log.progress(done, values["loss"])
     if done % self.c.log_every == 0 or done in (1, self.total):
-      self.log.write(done, values | speed | self._by_source.take())
+      if times:
+        images = image[1] if len(image) == 5 else 1
+        times |= self.work.rates(text[1] - 1, images, times["seconds_per_step"])
+      self.log.write(done, values | times | self._by_source.take())
     for callback in self.callbacks:
       callback(done, values)
 
