@@ -1,8 +1,11 @@
 """When memory runs out: what the message says, and what to change."""
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import jax
 
 from paligemma_jax import errors
 from paligemma_jax.models import variants
@@ -34,6 +37,17 @@ def needed(error: BaseException) -> tuple[float, float] | None:
 
 def _num_bytes(number: str, unit: str) -> float:
   return float(number) * 1024 ** " KMGT".index(unit or " ")
+
+
+@contextlib.contextmanager
+def explained(*args: Any) -> Iterator[None]:
+  """Raises what `explain` makes of an error for which `is_exhausted`; `args` are its further ones."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as e:
+    if not is_exhausted(e):
+      raise
+    raise explain(e, *args) from e
 
 
 def explain(

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from paligemma_jax import errors
 from paligemma_jax.models import variants
 from paligemma_jax.train import memory, settings
 from paligemma_jax.transfers import common
@@ -36,8 +37,14 @@ def test_the_ways_compilers_say_how_much(words, want):
 
 
 def test_only_exhausted_memory_is_explained():
-  assert memory.is_exhausted(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
-  assert not memory.is_exhausted(jax.errors.JaxRuntimeError("INTERNAL: a bug"))
+  def fail(words):
+    with memory.explained(config(), MODEL, 4):
+      raise jax.errors.JaxRuntimeError(words)
+
+  with pytest.raises(errors.UserError, match="out of memory: a device is full. Smaller is: "):
+    fail("RESOURCE_EXHAUSTED: Out of memory")
+  with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+    fail("INTERNAL: a bug")
 
 
 def test_one_line_says_what_was_asked_for_and_what_to_change():
