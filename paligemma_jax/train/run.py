@@ -176,9 +176,9 @@ class Run:
           f"step {done}: {name} is {values[name]}, the training diverged;"
           f" {self._last_saved()}, lower train.lr or train.grad_clip_norm, or look at the data"
         )
-    for text in list(self._unreadable.values())[self._told :]:
+    for why in list(self._unreadable.values())[self._told :]:
       self._told += 1
-      self.log.say(f"step {done}: weight 0 for an unreadable picture: {text}")
+      self.log.say(f"step {done}: weight 0 for an unreadable picture: {why}")
     values["unreadable"] = self._told
     times = self.log.progress(done, values["loss"])
     if done % self.c.log_every == 0 or done in (1, self.total):
