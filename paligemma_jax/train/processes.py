@@ -22,7 +22,8 @@ def join() -> None:
   pod.
 
   Raises:
-    UserError: the variables are incomplete, or the others do not answer.
+    UserError: the variables are incomplete.
+    RunError: the others do not answer.
   """
   kind = environment(os.environ)
   if not kind:
