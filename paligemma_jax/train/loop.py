@@ -16,8 +16,8 @@ from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
 from paligemma_jax.train import log as logs
-from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import (
+  memory,
   processes,
   provenance,
   recipes,
@@ -27,6 +27,7 @@ from paligemma_jax.train import (
   setup,
   speed,
 )
+from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import run as runs
 
 CHECKPOINTS = "checkpoints"
@@ -91,6 +92,7 @@ def _train(
     _check_data(c, inputs.processor)
     parts = setup.prepare(c, inputs)
     optimizer = make_optimizer(c, parts.model.config, total, data_size)
+    stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
     if jax.process_index() == 0:

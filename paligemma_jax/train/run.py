@@ -13,7 +13,7 @@ import numpy as np
 from paligemma_jax import errors, sharding, vlm
 from paligemma_jax.data import order, pipeline
 from paligemma_jax.evals import predictions, report, runner
-from paligemma_jax.train import best, feed, saved, setup, speed, step
+from paligemma_jax.train import best, feed, memory, saved, setup, speed, step
 from paligemma_jax.train import log as logs
 
 REPORT = "report.html"
@@ -209,7 +209,8 @@ class Run:
     if not names:
       return
     p = self.parts
-    with self.log.outside():
+    fits = memory.explained(self.c, p.model.config, p.mesh.devices.size, names)
+    with self.log.outside(), fits:
       self.log.say(f"step {self.done}: evaluating {', '.join(names)}")
       results = runner.run_config(
         self.c, p.model, step.averaged(state), p.processor, p.codec, p.mesh, p.rules, names=names

@@ -5,8 +5,9 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.models import variants
-from paligemma_jax.train import memory, settings
+from paligemma_jax.train import loop, memory, settings
 from paligemma_jax.transfers import common
+from tests.train import toy_run
 
 MODEL = variants.preset("paligemma-3b", 224)
 
@@ -79,3 +80,15 @@ def test_an_evaluation_that_runs_out_shrinks_its_own_batch():
   c.evals.val = common.evaluate(common.jsonl("x.jsonl"), "exact_match", batch_size=64)
   error = memory.explain(RuntimeError(memory.EXHAUSTED), c, MODEL, 4, evaluating=["val"])
   assert "Smaller is: --config.evals.val.batch_size=32; or " in str(error)
+
+
+def test_a_run_that_does_not_fit_ends_with_that_line(tmp_path, monkeypatch):
+  def too_large(*args, **kwargs):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while allocating 5.0GiB")
+
+  data = toy_run.write_data(tmp_path / "data")
+  monkeypatch.setattr(loop.setup, "jit_step", lambda *args, **kwargs: too_large)
+  with pytest.raises(
+    errors.UserError, match=r"allocate another 5.00 GiB. Smaller is: .*accumulate"
+  ):
+    loop.train(toy_run.config(data, mesh="single"), tmp_path / "run")
