@@ -2,7 +2,10 @@
 
 import os
 import pathlib
+import sys
 import tempfile
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
@@ -23,3 +26,11 @@ os.environ.pop("PALIGEMMA_TOKENIZER", None)
 from absl import flags  # noqa: E402
 
 flags.FLAGS.mark_as_parsed()  # grain's workers ask for absl flags
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+  """The programs of a module would stay in memory to the end, gigabytes in all."""
+  yield
+  if "jax" in sys.modules:
+    sys.modules["jax"].clear_caches()
