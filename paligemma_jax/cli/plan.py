@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
   if args.search and not args.topology:
     raise errors.UserError("--search compares times on a chip: give --topology, e.g. v5e:4x4")
   settings = config.load(args.config, args.overrides)
+  if args.eval and not settings.evals:
+    raise errors.UserError("--eval: the config has no evaluations (config.evals is empty)")
   runtime.start()
   import jax
 
