@@ -254,7 +254,7 @@ def test_least_bytes_grows_with_what_is_kept(alone):
 def test_a_tpu_slice_is_compiled_for_and_refuses_what_is_too_large():
   code = (
     "import pathlib; from paligemma_jax.train import plan, targets; from tests.train import toy_run\n"
-    "for size in (32, 2**17):\n"
+    "for size in (32, 2**20):\n"
     "  config = toy_run.config(pathlib.Path('x'), **{'train.batch_size': size})\n"
     "  p = plan.train_step(plan.make(config, targets.tpu('v5e:2x2')))\n"
     "  print(p.memory.fits, p.memory.is_refused, p.memory.limit / 2**30, len(p.collectives) > 0)\n"
