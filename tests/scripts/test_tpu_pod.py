@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +49,17 @@ def program(path: pathlib.Path, text: str) -> None:
   path.chmod(0o755)
 
 
+def committed(checkout: pathlib.Path) -> pathlib.Path:
+  """The script in a git checkout of its own, whose last commit it sends to the workers."""
+  script = checkout / "scripts/tpu_pod.sh"
+  script.parent.mkdir(parents=True)
+  shutil.copy(ROOT / "scripts/tpu_pod.sh", script)
+  who = ("-c", "user.name=a", "-c", "user.email=a@b")
+  for args in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "a")):
+    subprocess.run(("git", "-C", checkout, *args), check=True)
+  return script
+
+
 def play(folder, states: str, statuses: str, **environ) -> tuple[int, list[list[str]]]:
   """Runs the script; its exit status and the arguments of every call of gcloud.
 
@@ -61,9 +73,10 @@ def play(folder, states: str, statuses: str, **environ) -> tuple[int, list[list[
   program(folder / "home/paligemma_jax/.venv/bin/paligemma", PALIGEMMA)
   (folder / "states").write_text(states)
   (folder / "statuses").write_text(statuses)
+  script = committed(folder / "checkout")
   env = os.environ | {"NAME": "run", "ZONE": "z", "TYPE": "v5litepod-16", "POLL": "0"} | environ
   env["PATH"] = f"{folder / 'bin'}:{env['PATH']}"
-  done = subprocess.run([ROOT / "scripts/tpu_pod.sh", *TRAIN], env=env, cwd=folder, timeout=60)
+  done = subprocess.run([script, *TRAIN], env=env, cwd=folder, timeout=60)
   calls = [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
   assert all(call[:2] == ["compute", "tpus"] for call in calls)
   assert all("run" in call or "run:paligemma_jax.tar.gz" in call for call in calls)
