@@ -32,7 +32,8 @@ def test_the_way_through_the_codec_and_back(source, codec):
   crops = [masks.crop_for_codec(masks.decode_rle(o["mask"]), o["box"]) for o in items]
   codes, decoded = prepare.round_trip(crops, codec)
   assert codes == [tuple(row) for row in np.asarray(vqvae.encode(codec, jnp.stack(crops))).tolist()]
-  np.testing.assert_allclose(decoded, vqvae.decode(codec, jnp.asarray(codes)), atol=1e-5)
+  want = vqvae.decode(codec, jnp.asarray(codes))  # not compiled, hence rounded elsewhere
+  np.testing.assert_allclose(decoded, want, rtol=1e-5, atol=1e-4)
   assert prepare.record_codes(source[2], source.folder, codec) == codes[1:]
 
 

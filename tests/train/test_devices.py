@@ -52,15 +52,20 @@ def train(mesh_name: str) -> tuple[list[float], step.TrainState]:
   return losses, state
 
 
+@pytest.fixture(scope="module")
+def one():
+  """The losses on one device."""
+  return train("single")[0]
+
+
 @pytest.fixture(autouse=True)
 def split_small_parameters_too(monkeypatch):
   monkeypatch.setattr(sharding, "AUTO_MIN_SIZE", 1)
 
 
 @pytest.mark.parametrize("name", ["data", "fsdp", "data_fsdp:4", "data=2,fsdp=2,tensor=2"])
-def test_losses_do_not_depend_on_the_devices(name):
+def test_losses_do_not_depend_on_the_devices(name, one):
   assert len(jax.devices()) == 8
-  one, _ = train("single")
   eight, state = train(name)
   np.testing.assert_allclose(eight, one, rtol=1e-5)
   assert one[-1] < one[0] - 0.5  # it learns the batch by heart

@@ -135,7 +135,7 @@ def test_split_and_merge_are_inverse():
   assert step.merge(trained, frozen) == params
 
 
-@pytest.mark.parametrize("options", [{}, {"mean_over": "token"}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("options", [{}, {"mean_over": "token", "label_smoothing": 0.1}])
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(options):
   model, flat = golden_model("pg2_tiny")
   made = optimizers.make(flat, 10, lr=0.01, optimizer="sgd", grad_clip_norm=0.0)
