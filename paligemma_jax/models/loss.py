@@ -1,4 +1,4 @@
-"""Suffix loss from hidden states and the embedding table. big_vision trainers/proj/paligemma/train.py.
+"""Cross entropy of the suffix from hidden states and the embedding table. big_vision trainers/proj/paligemma/train.py.
 
 The logits [N, V] of a batch never exist: the vocabulary is walked through in pieces, forwards for
 the normaliser and backwards for the gradients, so that every piece of the table is read once each
@@ -21,38 +21,6 @@ Array = jax.Array | np.ndarray
 PIECE = 2**23  # logits that exist at a time on a device, 32 MB in float32 (chosen)
 
 
-def suffix_loss(
-  hidden: Float[Array, "B T D"],
-  table: Float[Array, "V D"],
-  targets: Int[Array, "B T"],
-  weights: Float[Array, "B T"],
-  label_smoothing: float = 0.0,
-  final_logits_softcap: float = 0.0,
-  dtype: str = "float32",
-  window: int | None = None,
-  shards: tuple[int, int] = (1, 1),
-) -> Float[Array, " B"]:
-  """Cross entropy in nats per example: the weighted mean over its supervised tokens.
-
-  An example without any counts 0. The batch loss of the reference is the plain mean of these.
-
-  Args:
-    hidden: states after the final norm, at the positions that predict `targets`.
-    table: embedding table, in any dtype.
-    targets: token ids, text[:, 1:].
-    weights: mask_loss[:, 1:].
-    label_smoothing: share of the target spread evenly over the other V - 1 tokens.
-    final_logits_softcap: of the model; 0.0 is off.
-    dtype: of the product with the table; its sums, and all else, are float32.
-    window: W, when no example has supervised tokens further apart: only those are projected.
-    shards: (devices that share the batch, devices that share the rows of the table).
-  """
-  nll, weights = supervised_nll(
-    hidden, table, targets, weights, label_smoothing, final_logits_softcap, dtype, window, shards
-  )
-  return jnp.sum(nll * weights, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1)
-
-
 def supervised_nll(
   hidden: Float[Array, "B T D"],
   table: Float[Array, "V D"],
@@ -64,9 +32,21 @@ def supervised_nll(
   window: int | None = None,
   shards: tuple[int, int] = (1, 1),
 ) -> tuple[Float[Array, "B W"], Float[Array, "B W"]]:
-  """(negative log-likelihood in nats, weight) of the supervised tokens. Arguments as `suffix_loss`.
+  """Negative log-likelihood of the supervised tokens in nats, and their weights.
 
-  The W = `window` tokens of a row begin with its first supervised one; None keeps all T.
+  The loss of the reference is the mean over the batch of every example's weighted mean over these.
+
+  Args:
+    hidden: states after the final norm, at the positions that predict `targets`.
+    table: embedding table, in any dtype.
+    targets: token ids, text[:, 1:].
+    weights: mask_loss[:, 1:].
+    label_smoothing: share of the target spread evenly over the other V - 1 tokens.
+    final_logits_softcap: of the model; 0.0 is off.
+    dtype: of the product with the table; its sums, and all else, are float32.
+    window: W, when no row has supervised tokens further apart: only the W that begin with its first
+      are projected. None: all, W = T.
+    shards: (devices that share the batch, devices that share the rows of the table).
   """
   if window is not None and window < hidden.shape[1]:
     first = jnp.argmax(weights > 0, axis=1)
@@ -87,7 +67,7 @@ def token_nll(
   shards: tuple[int, int] = (1, 1),
   pieces: int | None = None,
 ) -> Float[Array, "B T"]:
-  """Negative log-likelihood of every target, nats, float32. Arguments as `suffix_loss`.
+  """Negative log-likelihood of every target, nats, float32. Arguments as `supervised_nll`.
 
   `pieces` divides V / shards[1]; None chooses it so that a device holds `PIECE` logits at most.
   """

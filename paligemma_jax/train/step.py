@@ -1,5 +1,6 @@
 """One training step as a pure function of an explicit state."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -70,7 +71,7 @@ def make_train_step(
     optimizer: what trains, and how.
     mean_over: "example": the mean over the batch of the means over an example's tokens, as
       big_vision has it; "token": one mean over all supervised tokens, as transformers has it.
-    label_smoothing: as `loss.suffix_loss`.
+    label_smoothing: as `loss.supervised_nll`.
     window: most supervised tokens that an example has; None: not known. Only so many are projected
       to the vocabulary.
     accumulate: pieces that the batch is cut into, one after the other; gradient and loss are those
@@ -79,41 +80,11 @@ def make_train_step(
   if mean_over not in LOSSES:
     raise ValueError(f"mean_over {mean_over!r} is not of {LOSSES}")
 
-  def loss_fn(trained, frozen, batch, share, rng):
-    """(this piece's part of the loss, (nll [B], supervised tokens [B])); share: float32[B]."""
-    params = merge(trained, frozen)
-    hidden = model.apply(  # float32[B, T, D] of the text part
-      {"params": params},
-      batch.image,
-      batch.text[:, :-1],
-      batch.mask_ar[:, :-1],
-      mask_image=batch.mask_image,
-      train=True,
-      rngs={"dropout": rng},
-      method="hidden",
-    )
-    table = params["llm"]["embedder"]["input_embedding"]
-    nll, weights = loss.supervised_nll(
-      hidden,
-      table,
-      batch.text[:, 1:],
-      _weights(batch),
-      label_smoothing,
-      model.config.llm.final_logits_softcap,
-      model.dtype,
-      window,
-      (sharding.ways("batch", model.rules), _rows_shards(table, model.rules)),
-    )
-    per_example = jnp.sum(nll * weights, axis=1)
-    return jnp.sum(per_example * share), per_example
-
   def gradient(trained, frozen, batch, rng):
-    """(loss, nll [B], tokens [B]), gradients; of the whole batch."""
+    """((loss, nll [B], tokens [B]), gradients) of the whole batch."""
     tokens = jnp.sum(_weights(batch), axis=1)
-    if mean_over == "token":
-      share = jnp.ones_like(tokens) / jnp.maximum(jnp.sum(tokens), 1)
-    else:
-      share = 1 / (jnp.maximum(tokens, 1) * len(tokens))
+    share = _shares(tokens, mean_over)
+    loss_fn = functools.partial(_loss, model, label_smoothing, window)
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if accumulate == 1:
       (value, nll), grads = grad_fn(trained, frozen, batch, share, rng)
@@ -155,6 +126,42 @@ def make_train_step(
     return state, {name: x.astype(jnp.float32) for name, x in scalars.items()}
 
   return train_step
+
+
+def _loss(model, label_smoothing, window, trained, frozen, batch, share, rng):
+  """(what these rows add to the loss, float32[B] nll of each); share: float32[B], of a row's nll."""
+  params = merge(trained, frozen)
+  hidden = model.apply(  # float32[B, T, D] of the text part
+    {"params": params},
+    batch.image,
+    batch.text[:, :-1],
+    batch.mask_ar[:, :-1],
+    mask_image=batch.mask_image,
+    train=True,
+    rngs={"dropout": rng},
+    method="hidden",
+  )
+  table = params["llm"]["embedder"]["input_embedding"]
+  nll, weights = loss.supervised_nll(
+    hidden,
+    table,
+    batch.text[:, 1:],
+    _weights(batch),
+    label_smoothing,
+    model.config.llm.final_logits_softcap,
+    model.dtype,
+    window,
+    (sharding.ways("batch", model.rules), _rows_shards(table, model.rules)),
+  )
+  nll = jnp.sum(nll * weights, axis=1)
+  return jnp.sum(nll * share), nll
+
+
+def _shares(tokens: jax.Array, mean_over: str) -> jax.Array:
+  """float32[B]: the factor of every example's nll in the loss, from its number of tokens [B]."""
+  if mean_over == "token":
+    return jnp.ones_like(tokens) / jnp.maximum(jnp.sum(tokens), 1)
+  return 1 / (jnp.maximum(tokens, 1) * len(tokens))
 
 
 def _weights(batch: Batch) -> jax.Array:
