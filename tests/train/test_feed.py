@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 
 import pytest
 
@@ -16,21 +15,20 @@ def test_everything_arrives_in_order():
 
 
 def test_it_works_ahead_but_not_without_end():
-  taken = []
+  taken, ahead = [], threading.Event()
 
   def batches():
     for i in itertools.count():
       taken.append(i)
+      if len(taken) == 4:  # one given out, two ready, one in hand
+        ahead.set()
       yield i
 
   fed = feed.Feed(batches(), lambda x: x, depth=2)
   assert next(fed) == 0
-  deadline = time.monotonic() + 5
-  while len(taken) < 4 and time.monotonic() < deadline:  # one taken, two ready, one in hand
-    time.sleep(0.01)
-  time.sleep(0.05)
-  assert len(taken) == 4
+  assert ahead.wait(timeout=60)
   fed.close()
+  assert len(taken) == 4
 
 
 def test_an_error_arrives_where_the_batch_would_have():
