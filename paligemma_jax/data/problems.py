@@ -59,7 +59,7 @@ def of_record(record: dict, rules: examples.Rules, name: str) -> Iterator[tuple[
   Args:
     record: as its source gives it.
     rules: how it becomes an example.
-    name: config path of the source, for what to set.
+    name: config path of the source, for what to set; one without a dot is of no config.
   """
   if "image" not in record:
     yield _missing(record, "image", "")
@@ -136,14 +136,14 @@ def is_box(box) -> bool:
 def _text_keys(record, rules, name):
   if not rules.prefix:
     if "prefix" not in record:
-      yield _missing(record, "prefix", f' or set --config.{name}.prefix="{{{{{{}}}}}}"')
+      yield _missing(record, "prefix", _or_set(name, 'prefix="{{{}}}"'))
     elif not isinstance(record["prefix"], str):
       yield _wrong("prefix", record["prefix"], "a string")
     else:
       yield from _half_characters("prefix", record["prefix"])
   key = rules.suffix
   if key not in record:
-    yield _missing(record, key, f" or set --config.{name}.suffix={{}}")
+    yield _missing(record, key, _or_set(name, "suffix={}"))
   elif record[key] != "" and not _strings(record[key], allow_empty_string=True):
     yield _wrong(key, record[key], "a string or a list of strings")
   else:
@@ -194,6 +194,11 @@ def _half_characters(key, text):
   except UnicodeEncodeError as e:
     half = f"\\u{ord(text[e.start]):04x}"
     yield "half a character", f'"{key}" holds {half} alone, half of a character; write it whole'
+
+
+def _or_set(name: str, setting: str) -> str:
+  """What else would help, for `_missing`; nothing where the source is a file without a config."""
+  return f" or set --config.{name}.{setting}" if "." in name else ""
 
 
 def _missing(record, key, setting) -> tuple[str, str]:

@@ -179,3 +179,11 @@ def test_check_refuses_in_one_line(refuse, write_jsonl, tmp_path, monkeypatch, a
   monkeypatch.delenv("PALIGEMMA_TOKENIZER", raising=False)
   write_jsonl("a.jsonl", [{"image": "p.png", "prefix": "p", "suffix": "s"}])
   assert words in refuse("data", "check", *argv)
+
+
+def test_a_lone_file_is_not_told_to_set_a_config(tmp_path, capsys):
+  file = tmp_path / "lone.jsonl"
+  file.write_text('{"image": "a.png", "prefx": "x", "suffix": "y"}\n')
+  assert main.main(["data", "check", str(file)]) == 2
+  said = "".join(capsys.readouterr())
+  assert "Rename the key\n" in said and "--config" not in said
