@@ -15,8 +15,8 @@ from paligemma_jax import errors
 from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
-from paligemma_jax.train import log as logs
 from paligemma_jax.train import (
+  compilations,
   memory,
   processes,
   provenance,
@@ -27,6 +27,7 @@ from paligemma_jax.train import (
   setup,
   speed,
 )
+from paligemma_jax.train import log as logs
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import run as runs
 
@@ -79,6 +80,7 @@ def _train(
   total, data_size = _total_steps(c.train)
 
   with contextlib.ExitStack() as stack:
+    compiled = stack.enter_context(compilations.counted())
     checkpointer = _checkpointer(c, workdir)
     if checkpointer is not None:
       stack.enter_context(contextlib.closing(checkpointer))
@@ -122,7 +124,7 @@ def _train(
       parts.model.config, c.train.batch_size, window, optimizer.trainable,
       tuple(parts.mesh.devices.flat), parts.model.dtype,
     )  # fmt: skip
-    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, work, profile)
+    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, work, compiled, profile)
     state = run.train(state, start or 0, train_step, batches, stop)
     if run.done < total and not run.finished:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")

@@ -13,7 +13,7 @@ import numpy as np
 from paligemma_jax import errors, sharding, vlm
 from paligemma_jax.data import order, pipeline
 from paligemma_jax.evals import predictions, report, runner
-from paligemma_jax.train import best, feed, memory, saved, setup, speed, step
+from paligemma_jax.train import best, compilations, feed, memory, saved, setup, speed, step
 from paligemma_jax.train import log as logs
 
 REPORT = "report.html"
@@ -34,6 +34,7 @@ class Run:
     checkpointer: where the state goes.
     callbacks: `callback(steps done, scalars)`.
     work: what a step has to compute.
+    compiled: the programs of this process so far; grows.
     profile: whether to trace a few steps.
   """
 
@@ -47,6 +48,7 @@ class Run:
     checkpointer: Any,
     callbacks: Sequence[Callable[[int, dict[str, float]], None]],
     work: speed.Work,
+    compiled: compilations.Count,
     profile: bool = False,
   ):
     self.c, self.workdir, self.parts, self.total = c, workdir, parts, total
@@ -56,7 +58,7 @@ class Run:
     self._unreadable: Mapping[str, str] = {}  # grows while the batches are read
     self._told = 0  # of these
     self._by_source = _BySource(c.train.data.to_dict(), c.train.batch_size)
-    self.work = work
+    self.work, self.compiled = work, compiled
     self.profile, self._tracing = profile, False
     self.done, self.finished = 0, False  # steps; whether it ended before all are done
 
@@ -126,7 +128,10 @@ class Run:
       self.log.say(f"compiling the training step for {length - 1} tokens of text …")
       with self.log.outside() as seconds:
         result = jax.block_until_ready(train_step(state, batch))
-        self.log.say(f"compiled in {seconds():.0f} s")
+        self.log.say(
+          f"compiled in {seconds():.0f} s; {self.compiled.programs} programs so far, in"
+          f" {self.compiled.seconds:.0f} s"
+        )
       self.log.restart(self.done + 1)  # what came before tells nothing about the steps
       return result
 
@@ -185,7 +190,8 @@ class Run:
       if times:
         images = image[1] if len(image) == 5 else 1
         times |= self.work.rates(text[1] - 1, images, times["seconds_per_step"])
-      self.log.write(done, values | times | self._by_source.take())
+      others = self.compiled.values() | self._by_source.take()
+      self.log.write(done, values | times | others)
     for callback in self.callbacks:
       callback(done, values)
 

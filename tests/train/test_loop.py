@@ -75,6 +75,8 @@ def test_a_workdir_holds_everything(undisturbed):
   lines = logs.read_metrics(workdir)
   assert [x["step"] for x in lines if "loss" in x] == list(range(1, 13))
   assert [x["step"] for x in lines if "eval/val/exact_match" in x] == [6, 12]
+  compiled = [x["compilations"] for x in lines if "loss" in x]
+  assert 0 < compiled[0] == compiled[2] < compiled[-1]  # the evaluation's programs come later
   assert scores["val"]["exact_match"] == lines[-1]["eval/val/exact_match"]
   assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"5", "10", "12"}
   predictions = (workdir / "predictions/val.jsonl").read_text().splitlines()
