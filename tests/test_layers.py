@@ -111,6 +111,7 @@ def loaded_by(code: str) -> set[str]:
     "import paligemma_jax.processing.processor",
     "from paligemma_jax.metrics import boxes, masks, text",
     "from paligemma_jax.models import variants",
+    "from paligemma_jax.train import table",
     "from paligemma_jax.cli import main; main.main(['--help'])",
     "from paligemma_jax.cli import main; main.main(['generate', '--help'])",
     "from paligemma_jax.cli import main; assert main.main(['generate', '--nonsense']) == 2",

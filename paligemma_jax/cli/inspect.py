@@ -2,6 +2,12 @@
 
 Reads headers only, so a file of 12 GB takes as long as a small one. CKPT is an npz, a Hugging Face
 folder or Hub id, an Orbax checkpoint, or a workdir (its newest complete checkpoint).
+
+  paligemma inspect runs/seed0 runs/seed1 runs/seed2
+
+Several workdirs are compared: a row for each, with what differs between their configs, last step,
+last training loss, newest scores and examples per second; and mean ± standard deviation of those
+that differ in `seed` alone.
 """
 
 import argparse
@@ -16,17 +22,28 @@ from paligemma_jax.models import variants
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds this command's options."""
   parser.set_defaults(run=run)
-  parser.add_argument("ckpt", metavar="CKPT")
+  parser.add_argument("ckpt", metavar="CKPT", nargs="+")
 
 
 def run(args: argparse.Namespace) -> None:
   """Prints the tables."""
+  if len(args.ckpt) > 1:
+    _compare(args.ckpt)
+    return
   from paligemma_jax.checkpoint import formats
 
-  source = formats.open(args.ckpt)
+  source = formats.open(args.ckpt[0])
   print(runtime.table(_summary(source)))
   print()
   print(runtime.table(_parameters(source), right=(2, 3, 4)))
+
+
+def _compare(workdirs: list[str]) -> None:
+  """Prints the table of several runs."""
+  from paligemma_jax.train import table
+
+  rows = table.rows([table.read(workdir) for workdir in workdirs])
+  print(runtime.table(rows, right=range(1, len(rows[0]))))
 
 
 def _summary(source) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from paligemma_jax import errors
 from paligemma_jax.configs import meshes
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
-from paligemma_jax.train import best, recipes, schedule, step
+from paligemma_jax.train import best, recipes, schedule, step, table
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.transfers import common
 
@@ -223,20 +223,12 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def compare(stored: dict, now: dict) -> list[tuple[str, Any, Any]]:
   """(dotted key, stored value, value now) where two configs differ in what changes the result."""
-  a, b = _leaves(stored), _leaves(now)
+  a, b = table.leaves(stored), table.leaves(now)
   return [
     (key, a.get(key), b.get(key))
     for key in [*a, *(k for k in b if k not in a)]
     if a.get(key) != b.get(key) and not any(f"{key}.".startswith(f"{h}.") for h in HARMLESS)
   ]
-
-
-def _leaves(config: dict, prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for key, value in config.items():
-    nested = isinstance(value, dict)
-    flat |= _leaves(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-  return flat
 
 
 def _table(differences: list[tuple[str, Any, Any]], path: pathlib.Path) -> str:
