@@ -30,6 +30,7 @@ def get_config(arg=None):
 
 def _send(number: signal.Signals, after: int) -> None:
   """Makes this process send itself the signal once it has logged so many steps."""
+  signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
   write = logs.Log.write
 
   def write_and_send(log, step, values, prefix=""):
