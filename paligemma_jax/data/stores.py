@@ -4,10 +4,12 @@ Their pictures are read as the bytes of a file, their class numbers as names; `l
 feature becomes which key of a record. Nothing here needs TensorFlow.
 """
 
+import fnmatch
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from paligemma_jax import errors
@@ -86,7 +88,8 @@ class Tfds(_Store):
       **settings: as `layout.Layout`; boxes are as TFDS stores them unless said.
 
     Raises:
-      errors.UserError: no such data set or split, or prepared in another format.
+      errors.UserError: no such data set or split, prepared in another format, or files of it are
+        missing.
     """
     self._data_dir = data_dir
     super().__init__(path, split, **{"boxes": "yxyx_unit", **settings})
@@ -111,6 +114,7 @@ class Tfds(_Store):
       self._paths = [
         f"{builder.data_dir}/{name}" for name in builder.info.splits[self.split].filenames
       ]
+      _check_complete(str(self), self._paths, files.glob(f"{builder.data_dir}/*"))
       return builder.as_data_source(self.split, decoders=_undecoded_tfds(self._types))
     except NotImplementedError:
       raise errors.UserError(
@@ -202,16 +206,19 @@ class ArrayRecord(_Store):
       **settings: as `layout.Layout`.
 
     Raises:
-      errors.UserError: no such file, or not an ArrayRecord file.
+      errors.UserError: no such file, not an ArrayRecord file, or the pattern stands for files
+        NAME-00000-of-00003 of which some are missing.
     """
     super().__init__(path, "", **settings)
 
   def _open(self):
     from array_record.python import array_record_data_source as array_record
 
-    self._paths = [p if p.startswith("gs://") else files.fetched(p) for p in files.glob(self.path)]
-    if not self._paths:
+    found = files.glob(self.path)
+    if not found:
       raise errors.UserError(f"{self.path}: no such files")
+    _check_complete(str(self), _shards(self.path, found), found)
+    self._paths = [p if p.startswith("gs://") else files.fetched(p) for p in found]
     try:
       return array_record.ArrayRecordDataSource(self._paths)
     except (RuntimeError, ValueError, OSError) as e:
@@ -227,6 +234,25 @@ class ArrayRecord(_Store):
   def _fingerprint(self):
     self._opened()
     return [_file_print(path) for path in self._paths]
+
+
+def _shards(pattern: str, found: Iterable[str]) -> list[str]:
+  """All files of the form NAME-00000-of-00003 that a pattern stands for, by those that were found."""
+  kinds = {m.groups() for m in (re.fullmatch(r"(.*-)\d+(-of-(\d+).*)", p) for p in found) if m}
+  names = [f"{a}{i:0{len(n)}}{b}" for a, b, n in sorted(kinds) for i in range(int(n))]
+  return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _check_complete(source: str, wanted: Iterable[str], found: Iterable[str]) -> None:
+  """Raises a UserError unless all files are there, going by their names."""
+  names = sorted({os.path.basename(path) for path in wanted})
+  missing = sorted({*names} - {os.path.basename(path) for path in found})
+  if missing:
+    raise errors.UserError(
+      f"{source}: {len(missing)} of {len(names)} files are missing, {missing[0]}"
+      + (" the first of them" if len(missing) > 1 else "")
+      + "; copy them again, or prepare the data again"
+    )
 
 
 def _file_print(path: str) -> str:

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -134,6 +135,16 @@ def test_tfds_is_found_by_its_folder_here_or_in_a_store(tfds_dir):
 def test_what_tfds_cannot_give_is_told(tfds_dir, change, message):
   with pytest.raises(errors.UserError, match=message):
     sources.open_source({**PETS, "data_dir": tfds_dir, **change})[0]
+
+
+def test_a_missing_file_of_tfds_is_named_when_it_is_opened(tfds_dir, tmp_path):
+  shutil.copytree(tfds_dir, tmp_path / "copy")
+  (shard,) = (tmp_path / "copy").rglob("*train.array_record*")
+  shard.unlink()
+  config = {**PETS, "data_dir": str(tmp_path / "copy")}
+  with pytest.raises(errors.UserError, match=f"pets train: 1 of 1 files are missing, {shard.name}"):
+    sources.open_source(config)
+  assert len(sources.open_source({**config, "split": "val"})) == 3  # has all of its own
 
 
 def test_a_training_on_tfds_is_checked_and_read_by_workers_alike(tfds_dir, processor, codec):
@@ -270,6 +281,17 @@ def test_what_is_no_array_record_is_told(tmp_path, content, message):
     (tmp_path / "a.array_record").write_bytes(content)
   with pytest.raises(errors.UserError, match=message):
     sources.open_source({"kind": "arrayrecord", "path": f"{tmp_path}/*.array_record"})
+
+
+def test_a_missing_shard_of_array_records_is_named_if_the_pattern_stands_for_it(tmp_path):
+  for i in (0, 2, 3):
+    write_array_record(tmp_path / f"a-{i:05}-of-00005", [b'{"image": "x.png"}'])
+  write_array_record(tmp_path / "b", [b'{"image": "x.png"}'])  # says nothing of others
+  message = "2 of 5 files are missing, a-00001-of-00005 the first of them; copy"
+  with pytest.raises(errors.UserError, match=message):
+    sources.open_source({"kind": "arrayrecord", "path": f"{tmp_path}/*"})
+  some = sources.open_source({"kind": "arrayrecord", "path": f"{tmp_path}/a-0000[023]-of-*"})
+  assert len(some) == 3
 
 
 @pytest.fixture
