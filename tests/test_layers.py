@@ -14,20 +14,22 @@ MAY = {
   "structs": "",
   "errors": "",
   "cache": "",
+  "storage": "errors",
   "sharding": "errors",
   "models": "structs errors sharding",
   "processing": "structs errors",
   "metrics": "errors",
   "decode": "structs errors models",
-  "checkpoint": "structs errors models sharding",
+  "checkpoint": "structs errors storage models sharding",
   "data": "structs errors cache processing sharding models.vqvae",
   "datasets": "structs errors processing",
   "vlm": "structs errors models processing sharding decode checkpoint",
-  "evals": "structs errors sharding processing models data decode metrics checkpoint vlm configs",
-  "train": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
-  " vlm evals configs transfers.common",  # whose base() names every key of a config
-  "cli": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
-  " vlm evals train configs",
+  "evals": "structs errors storage sharding processing models data decode metrics checkpoint vlm"
+  " configs",
+  "train": "structs errors cache storage models sharding processing data datasets decode metrics"
+  " checkpoint vlm evals configs transfers.common",  # whose base() names every key of a config
+  "cli": "structs errors cache storage models sharding processing data datasets decode metrics"
+  " checkpoint vlm evals train configs",
   "bench": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
   " vlm evals train configs",
   "": "",  # __init__, __main__: the public names and the command line, see below
@@ -44,7 +46,8 @@ FENCES = {
   "transformers": (),
   "peft": (),
 }
-PURE = ("structs.py", "errors.py", "cache.py", "processing/", "metrics/")  # no JAX in any form
+# No JAX in any form.
+PURE = ("structs.py", "errors.py", "cache.py", "storage.py", "processing/", "metrics/")
 
 
 def imports(path: pathlib.Path):

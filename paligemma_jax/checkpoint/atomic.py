@@ -6,11 +6,13 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 
 
 def check_free(path: str | os.PathLike):
-  """Raises a UserError when `path` is a file or a folder that is not empty."""
+  """Raises a UserError when `path` is a file, a folder that is not empty, or a URL."""
+  if storage.is_remote(path):
+    raise errors.UserError(f"{path}: write to a folder of this machine and copy it from there")
   path = pathlib.Path(path)
   if path.is_dir() and not any(path.iterdir()):
     return

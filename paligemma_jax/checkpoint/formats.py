@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import atomic, hf, lazy, names, npz, source, steps, stream
 from paligemma_jax.models import variants
 
@@ -29,12 +29,17 @@ def open(path: str | pathlib.Path) -> Source:
   Args:
     path: NAME.npz, NAME.npz:img, a Hugging Face folder, an Orbax step, a workdir (its newest
       complete step), a folder with one npz, or, when there is no such path, a Hub id
-      ("owner/name" or "owner/name@revision"), which is downloaded.
+      ("owner/name" or "owner/name@revision"), which is downloaded. Steps and workdirs may lie in
+      an object store.
 
   Raises:
     UserError: nothing there, an unknown format, or a file that is damaged or incomplete.
   """
   path = str(path)
+  if storage.is_remote(path) and not steps.is_mine(path):
+    raise errors.UserError(
+      f"{path} is no workdir and no step of one; copy other checkpoints to this machine first"
+    )
   for module in FORMATS.values():
     if module.is_mine(path):
       return module.open(path)

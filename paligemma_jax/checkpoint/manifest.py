@@ -13,6 +13,8 @@ import zlib
 
 from etils import epath
 
+from paligemma_jax import storage
+
 NAME = "manifest.json"
 _PIECE = 2**24
 log = logging.getLogger("paligemma_jax")
@@ -30,9 +32,8 @@ def write(step: epath.PathLike, leaves: dict[str, tuple[str, int]]):
   """Reads all files of a committed step through and writes its manifest, whole or not at all."""
   step = epath.Path(step)
   found = {name: [size, _crc(step / name)] for name, size in _sizes(step).items()}
-  temporary = step / f"{NAME}.tmp"
-  temporary.write_text(json.dumps({"files": found, "leaves": leaves}, indent=1) + "\n")
-  temporary.replace(step / NAME)
+  text = json.dumps({"files": found, "leaves": leaves}, indent=1) + "\n"
+  storage.write_whole(step / NAME, text)
 
 
 def read(step: epath.PathLike) -> dict | None:

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import checksum, manifest
 
 # Arrays are cut into pieces of at most this many bytes (chosen), so that one layer of a stacked
@@ -66,7 +66,10 @@ class Checkpointer:
       concurrent_gb: bounds the memory of a save, which then holds up its caller; None: fast.
     """
     _quieten()
-    self.directory = epath.Path(directory).expanduser().absolute()
+    directory = storage.path(directory)
+    if not storage.is_remote(directory):
+      directory = directory.expanduser().absolute()  # epath's would be of gs:// too
+    self.directory = epath.Path(directory)
     self.keep = keep
     options = ocp.CheckpointManagerOptions(
       max_to_keep=None,  # steps are removed here, once a newer one has its manifest

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from etils import epath
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import layouts, lazy, manifest, names, source, stream
 from paligemma_jax.models import variants
 
@@ -22,7 +22,11 @@ _MODEL = "model"  # key of meta that holds the model's config
 
 def is_mine(path: str) -> bool:
   """Whether `path` is a step, a folder of steps or a workdir."""
-  return _is_step(epath.Path(path)) or _folder_of_steps(path) is not None
+  return _is_step(_path(path)) or _folder_of_steps(path) is not None
+
+
+def _path(path: str) -> epath.Path:
+  return epath.Path(storage.path(path))
 
 
 def _is_step(path: epath.Path) -> bool:
@@ -30,7 +34,7 @@ def _is_step(path: epath.Path) -> bool:
 
 
 def _folder_of_steps(path: str) -> epath.Path | None:
-  for folder in (epath.Path(path) / "checkpoints", epath.Path(path)):
+  for folder in (_path(path) / "checkpoints", _path(path)):
     if any(_is_step(folder / str(s)) for s in manifest.steps(folder)):
       return folder
   return None
@@ -42,7 +46,7 @@ def open(path: str) -> source.Source:
   Raises:
     UserError: there is no complete step, or the parameters are not those of a model.
   """
-  step = epath.Path(path)
+  step = _path(path)
   if not _is_step(step):
     folder = _folder_of_steps(path)
     newest, _ = manifest.newest(folder, thorough=False)
@@ -125,7 +129,7 @@ def _open_arrays(state: epath.Path) -> dict[str, lazy.Array]:
 
 def _kvstore(path: epath.Path) -> dict:
   """TensorStore's description of a folder."""
-  if str(path).startswith("gs://"):
+  if storage.is_remote(path):
     bucket, _, rest = str(path).removeprefix("gs://").partition("/")
     return {"driver": "gcs", "bucket": bucket, "path": rest + "/"}
   return {"driver": "file", "path": f"{path.absolute()}/"}

@@ -7,10 +7,9 @@ With --workdir also writes DIR/metrics.json and DIR/predictions/NAME.jsonl.
 
 import argparse
 import json
-import pathlib
 import re
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.cli import config, generate, runtime, train
 
 
@@ -30,10 +29,11 @@ def run(args: argparse.Namespace) -> None:
   settings.model.init = args.ckpt
   if args.tokenizer:
     settings.input.tokenizer = args.tokenizer
+  workdir = storage.path(args.workdir) if args.workdir else None
   runtime.start()
   results = evaluate(settings, names)
-  if args.workdir:
-    _write(pathlib.Path(args.workdir), results)
+  if workdir is not None:
+    _write(workdir, results)
   rows = [("evaluation", "score", "value")]
   for name, (scores, _) in results.items():
     rows += [(name, score, f"{value:.4g}") for score, value in scores.items()]
@@ -87,12 +87,11 @@ def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
     )
 
 
-def _write(workdir: pathlib.Path, results: dict) -> None:
+def _write(workdir: storage.Path, results: dict) -> None:
   """metrics.json and predictions/NAME.jsonl, each whole or not at all."""
   from paligemma_jax.evals import predictions
 
   for name, (_, rows) in results.items():
     predictions.write(workdir, name, rows)
   scores = {name: scores for name, (scores, _) in results.items()}
-  workdir.mkdir(parents=True, exist_ok=True)
-  predictions.write_whole(workdir / "metrics.json", json.dumps(scores, indent=2) + "\n")
+  storage.write_whole(workdir / "metrics.json", json.dumps(scores, indent=2) + "\n")

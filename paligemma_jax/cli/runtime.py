@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from paligemma_jax import cache, errors
+from paligemma_jax import cache, errors, storage
 
 
 def start() -> None:
@@ -63,6 +63,8 @@ def check_picture_path(option: str, path: str) -> None:
 
 def check_folder(option: str, path: str) -> None:
   """Raises a UserError unless the folder that `path` shall be in exists."""
+  if storage.is_remote(path):
+    raise errors.UserError(f"{option} {path}: write to this machine and copy it from there")
   folder = pathlib.Path(path).absolute().parent
   if not folder.is_dir():
     raise errors.UserError(f"{option} {path}: the folder {folder} does not exist; make it first")

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.data import examples, files, show, survey
-from paligemma_jax.evals import charts, predictions, theme
+from paligemma_jax.evals import charts, theme
 from paligemma_jax.processing import image
 
 _EXAMPLES = 24  # without defects; some 100 kB each at 224 px
@@ -65,7 +65,7 @@ def write(path: str | os.PathLike, surveys: Sequence[survey.Survey], processor, 
   ]
   footer = "Written by paligemma_jax."
   page = theme.page("Data check", "".join(parts), footer, _STYLE)
-  predictions.write_whole(pathlib.Path(path), page)
+  storage.write_whole(pathlib.Path(path), page)
 
 
 def _counted(count: int, what: str) -> str:

@@ -8,18 +8,18 @@ the data follow.
 
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from paligemma_jax import storage
 from paligemma_jax.processing import masks
 
 FOLDER = "predictions"
 _FIRST = ("id", "image", "prefix", "prediction", "suffix", "scores")
 
 
-def write(workdir: str | os.PathLike, name: str, rows: list[dict]) -> pathlib.Path:
+def write(workdir: str | os.PathLike, name: str, rows: list[dict]) -> storage.Path:
   """Writes WORKDIR/predictions/NAME.jsonl, whole or not at all, and returns its path.
 
   Args:
@@ -28,16 +28,15 @@ def write(workdir: str | os.PathLike, name: str, rows: list[dict]) -> pathlib.Pa
     rows: as `runner.run` returns them, masks as bool[H, W]. Pictures held in memory instead of
       read from a path are left out.
   """
-  path = pathlib.Path(workdir) / FOLDER / f"{name}.jsonl"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  write_whole(path, "".join(_line(row) + "\n" for row in rows))
+  path = storage.path(workdir) / FOLDER / f"{name}.jsonl"
+  storage.write_whole(path, "".join(_line(row) + "\n" for row in rows))
   return path
 
 
 def read(path: str | os.PathLike) -> list[dict]:
   """The rows of one such file, masks as bool[H, W]."""
-  with open(path, encoding="utf-8") as file:
-    rows = [json.loads(line) for line in file if line.strip()]
+  lines = storage.path(path).read_bytes().split(b"\n")
+  rows = [json.loads(line) for line in lines if line.strip()]
   return [
     {**row, **{k: _opened(row[k]) for k in ("pred_objects", "objects") if row.get(k)}}
     for row in rows
@@ -46,18 +45,8 @@ def read(path: str | os.PathLike) -> list[dict]:
 
 def read_all(workdir: str | os.PathLike) -> dict[str, list[dict]]:
   """The rows of all evaluations of a workdir, by name."""
-  folder = pathlib.Path(workdir) / FOLDER
+  folder = storage.path(workdir) / FOLDER
   return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-  """Puts the text into the file at once: a reader finds the old content or all of the new."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _line(row: dict) -> str:

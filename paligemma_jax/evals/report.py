@@ -8,9 +8,9 @@ import html
 import json
 import math
 import os
-import pathlib
 from collections.abc import Iterable
 
+from paligemma_jax import storage
 from paligemma_jax.evals import charts, gallery, predictions, theme
 
 _EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
@@ -26,9 +26,9 @@ _CURVES = {  # key in metrics.jsonl -> title; the rest is not drawn
 Scores = dict[str, dict[str, list[tuple[int, float]]]]  # eval -> metric -> (step, value), by step
 
 
-def write_report(workdir: str | os.PathLike) -> pathlib.Path:
+def write_report(workdir: str | os.PathLike) -> storage.Path:
   """Writes WORKDIR/report.html, whole or not at all, and returns its path."""
-  workdir = pathlib.Path(workdir)
+  workdir = storage.path(workdir)
   lines = _read_lines(workdir / "metrics.jsonl")
   config = _read_json(workdir / "config.json")
   scores, rows = _scores(lines), predictions.read_all(workdir)
@@ -44,15 +44,13 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     parts.append(f"<h2>Validation pictures</h2>{gallery.legend()}{sections}")
   footer = "Written by paligemma_jax. Scores are fractions, 0 to 1, unless named otherwise."
   path = workdir / "report.html"
-  predictions.write_whole(path, theme.page(workdir.resolve().name, "".join(parts), footer))
+  storage.write_whole(path, theme.page(workdir.resolve().name, "".join(parts), footer))
   return path
 
 
-def _read_lines(path: pathlib.Path) -> list[dict]:
+def _read_lines(path: storage.Path) -> list[dict]:
   """Whole lines of metrics.jsonl; of a step that was run twice (after a restart) the later stays."""
-  if not path.exists():
-    return []
-  lines = [json.loads(s) for s in path.read_text().split("\n")[:-1] if s.strip()]
+  lines = [json.loads(line) for line in storage.read_lines(path)]
   latest = {(line["step"], key): line[key] for line in lines for key in line if key != "step"}
   by_step: dict[int, dict] = {}
   for (step, key), value in latest.items():
@@ -60,7 +58,7 @@ def _read_lines(path: pathlib.Path) -> list[dict]:
   return [by_step[step] for step in sorted(by_step)]
 
 
-def _read_json(path: pathlib.Path) -> dict:
+def _read_json(path: storage.Path) -> dict:
   return json.loads(path.read_text()) if path.exists() else {}
 
 

@@ -6,11 +6,12 @@ Knows no JAX: values arrive as plain floats, after they were fetched.
 import contextlib
 import json
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
+
+from paligemma_jax import storage
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -18,23 +19,14 @@ EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
-  """Returns the whole lines of `workdir`/metrics.jsonl, in order; a torn last line is left out."""
-  path = pathlib.Path(workdir) / METRICS
-  if not path.exists():
-    return []
-  lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is no whole line
-  return [json.loads(line) for line in lines if line.strip()]
+  """Returns the whole lines of `workdir`/metrics.jsonl or its parts, in order; no torn last line."""
+  return [json.loads(line) for line in storage.read_lines(storage.path(workdir) / METRICS)]
 
 
 def truncate_metrics(workdir: str | os.PathLike, step: int) -> None:
   """Drops the lines of steps after `step`: the run goes on from there and writes them again."""
-  path = pathlib.Path(workdir) / METRICS
-  if not path.exists():
-    return
-  kept = [line for line in read_metrics(workdir) if line["step"] <= step]
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-  os.replace(temporary, path)
+  is_kept = lambda line: json.loads(line)["step"] <= step
+  storage.keep_lines(storage.path(workdir) / METRICS, is_kept)
 
 
 class Log:
@@ -67,14 +59,15 @@ class Log:
     self._tty = stream is not None and stream.isatty()
     self._interval = (0.2 if self._tty else 5.0) if interval is None else interval
     self._open_line = False  # the cursor stands behind a progress line
-    self._file = self._board = None
+    self._lines = self._board = None
     if workdir is not None:
       import tensorboardX
 
-      path = pathlib.Path(workdir)
-      self._file = os.open(path / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+      path = storage.path(workdir)
+      self._lines = storage.Lines(path / METRICS, clock)
+      self._events = storage.LocalFolder(path / TENSORBOARD)
       self._board = tensorboardX.SummaryWriter(
-        str(path / TENSORBOARD), purge_step=start_step + 1, flush_secs=10
+        str(self._events.path), purge_step=start_step + 1, flush_secs=10
       )
     self._seconds_per_step: float | None = None
     self.restart(start_step)
@@ -121,12 +114,18 @@ class Log:
   def write(self, step: int, values: Mapping[str, Any], prefix: str = "") -> None:
     """Appends one whole line {"step", PREFIX + name: value} and the TensorBoard scalars."""
     line = {"step": step} | {prefix + name: value for name, value in values.items()}
-    if self._file is not None:
-      os.write(self._file, (json.dumps(line) + "\n").encode())
+    if self._lines is not None:
+      self._lines.append(json.dumps(line))
     if self._board is not None:
       for name, value in line.items():
         if name != "step" and isinstance(value, (int, float)):
           self._board.add_scalar(name, value, step)
+
+  def flush(self) -> None:
+    """Puts into an object store what it does not have yet; files have it already."""
+    if self._lines is not None:
+      self._lines.flush()
+      self._events.copy()
 
   def progress(self, step: int, loss: float) -> dict[str, float]:
     """Shows the state after `step` steps, if it is time to.
@@ -175,12 +174,11 @@ class Log:
     if self._stream is not None and self._open_line:
       print(file=self._stream, flush=True)
       self._open_line = False
-    if self._file is not None:
-      os.close(self._file)
-      self._file = None
-    if self._board is not None:
+    if self._lines is not None:
+      self._lines.close()
       self._board.close()
-      self._board = None
+      self._events.close()
+      self._lines = self._board = None
 
 
 def _seconds(s: float) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.models import variants
@@ -49,7 +48,8 @@ def train(
   Args:
     config: as a file in transfers/ returns it; its keys are those of `transfers/common.base()`.
     workdir: gets config.json, runs.jsonl, metrics.jsonl, tensorboard/, checkpoints/STEP/, predictions/ and
-      report.html.
+      report.html; a folder of this machine or `gs://BUCKET/…`, where metrics and runs are numbered
+      parts.
     callbacks: each is called as `callback(steps done, scalars)` after every step, one step late,
       so that the device is not kept waiting. The scalars are those of `step.make_train_step` as
       floats, and "lr".
@@ -60,19 +60,17 @@ def train(
     The last scores of every evaluation: name -> {metric: value}.
 
   Raises:
-    UserError: config, data or checkpoint are wrong (before anything is written), or the loss is
-      not finite any more.
+    UserError: config, data or checkpoint are wrong or there is no access to the bucket (before
+      anything is written), or the loss is not finite any more.
     SystemExit: status 75: the process was asked to stop (SIGTERM), the state is saved.
   """
-  if "://" in str(workdir):
-    raise errors.UserError(f"workdir {workdir}: must be a folder of this machine or mounted on it")
-  c, workdir = settings.check(config), pathlib.Path(workdir)
+  c, workdir = settings.check(config), storage.path(workdir)
   with _full_disk_explained(workdir):
     return _train(c, workdir, callbacks, profile)
 
 
 def _train(
-  c: ml_collections.ConfigDict, workdir: pathlib.Path, callbacks: Sequence[Callable], profile: bool
+  c: ml_collections.ConfigDict, workdir: storage.Path, callbacks: Sequence[Callable], profile: bool
 ) -> dict[str, dict[str, float]]:
   settings.check_stored(c, workdir)
   setup.use_compilation_cache()
@@ -133,7 +131,7 @@ def _train(
 
 
 @contextlib.contextmanager
-def _full_disk_explained(workdir: pathlib.Path) -> Iterator[None]:
+def _full_disk_explained(workdir: storage.Path) -> Iterator[None]:
   """Turns the many faces of a full disk into a UserError that says what is left and what to do."""
   try:
     yield
@@ -168,7 +166,7 @@ def _check_data(c: ml_collections.ConfigDict, processor) -> None:
   pipeline.check(prompts, processor, c.input.text_len, train=False)
 
 
-def _checkpointer(c: ml_collections.ConfigDict, workdir: pathlib.Path, create: bool = False):
+def _checkpointer(c: ml_collections.ConfigDict, workdir: storage.Path, create: bool = False):
   """The checkpoints of the workdir; None where there is none yet, unless it is to be created."""
   folder = workdir / CHECKPOINTS
   if not folder.exists() and not create:
@@ -218,7 +216,7 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
   )
 
 
-def _log(c: ml_collections.ConfigDict, workdir: pathlib.Path, total: int, start: int) -> logs.Log:
+def _log(c: ml_collections.ConfigDict, workdir: storage.Path, total: int, start: int) -> logs.Log:
   if jax.process_index():
     return logs.Log(None, total, c.train.batch_size, start, stream=None)
   return logs.Log(workdir, total, c.train.batch_size, start, stream=sys.stderr)

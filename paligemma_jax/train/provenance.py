@@ -1,5 +1,6 @@
 """What made a run: WORKDIR/runs.jsonl, a line for every start of it."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -13,6 +14,8 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
+
+from paligemma_jax import storage
 
 RUNS = "runs.jsonl"
 _PACKAGES = (
@@ -54,12 +57,9 @@ def start(mesh: Mesh, data: Mapping[str, str], step: int) -> dict[str, Any]:
 
 
 def write(workdir: str | os.PathLike, line: Mapping[str, Any]) -> None:
-  """Appends one whole line to WORKDIR/runs.jsonl."""
-  file = os.open(pathlib.Path(workdir) / RUNS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-  try:
-    os.write(file, (json.dumps(line) + "\n").encode())
-  finally:
-    os.close(file)
+  """Appends one whole line to WORKDIR/runs.jsonl, in an object store a part of it."""
+  with contextlib.closing(storage.Lines(storage.path(workdir) / RUNS)) as lines:
+    lines.append(json.dumps(line))
 
 
 def git_state(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from paligemma_jax import errors, sharding, vlm
+from paligemma_jax import errors, sharding, storage, vlm
 from paligemma_jax.data import order, pipeline
 from paligemma_jax.evals import predictions, report, runner
 from paligemma_jax.train import best, compilations, feed, memory, saved, setup, speed, step
@@ -41,7 +40,7 @@ class Run:
   def __init__(
     self,
     c: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: storage.Path,
     parts: setup.Parts,
     total: int,
     log: logs.Log,
@@ -59,7 +58,7 @@ class Run:
     self._told = 0  # of these
     self._by_source = _BySource(c.train.data.to_dict(), c.train.batch_size)
     self.work, self.compiled = work, compiled
-    self.profile, self._tracing = profile, False
+    self.profile, self._trace_folder = profile, None
     self.done, self.finished = 0, False  # steps; whether it ended before all are done
 
   def train(
@@ -114,11 +113,12 @@ class Run:
   def _trace(self, done: int | None) -> None:
     """Starts the profiler's trace after `_TRACED[0]` steps of this process, ends it after `[1]`."""
     if self.profile and done == _TRACED[0]:
-      jax.profiler.start_trace(str(self.workdir / PROFILE))
-      self._tracing = True
-    elif self._tracing and done in (None, _TRACED[1]):
+      self._trace_folder = storage.LocalFolder(self.workdir / PROFILE)
+      jax.profiler.start_trace(str(self._trace_folder.path))
+    elif self._trace_folder is not None and done in (None, _TRACED[1]):
       jax.profiler.stop_trace()
-      self._tracing = False
+      self._trace_folder.close()
+      self._trace_folder = None
       self.log.say(f"trace of steps {_TRACED[0] + 1} to {_TRACED[1]}: {self.workdir / PROFILE}")
 
   def _compiling(self, train_step: Callable, length: int) -> Callable:
@@ -201,6 +201,7 @@ class Run:
 
   def _save(self, state: step.TrainState) -> None:
     with self.log.outside():
+      self.log.flush()  # the metrics up to this step are there when the checkpoint is
       self.checkpointer.save(
         self.done,
         saved.to_tree(state),
@@ -228,6 +229,7 @@ class Run:
         self._judge(name, scores)
         words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
         self.log.say(f"step {self.done}: {name}: {words}")
+      self.log.flush()
       if jax.process_index() == 0:
         report.write_report(self.workdir)
 
@@ -289,7 +291,7 @@ def unscored(workdir: str | os.PathLike, names: Sequence[str], done: int) -> lis
 
 
 def is_finished(
-  workdir: pathlib.Path, c: ml_collections.ConfigDict, done: int | None, total: int
+  workdir: storage.Path, c: ml_collections.ConfigDict, done: int | None, total: int
 ) -> bool:
   """Whether a workdir whose newest checkpoint is of step `done` has ended, scores and report too."""
   if done is None or not (workdir / REPORT).exists():
@@ -316,7 +318,7 @@ def last_scores(workdir: str | os.PathLike) -> dict[str, dict[str, float]]:
   return scores
 
 
-def finish(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
+def finish(workdir: storage.Path) -> dict[str, dict[str, float]]:
   """Writes the report, prints the table of scores, and returns them."""
   scores = last_scores(workdir)
   if jax.process_index() == 0:

@@ -6,13 +6,12 @@ second list here. Starts no JAX backend.
 
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.configs import meshes
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
@@ -200,7 +199,7 @@ def check_stored(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
     UserError: a key that changes the result differs and `resume` is not "override"; the message is
       a table of all such keys.
   """
-  path = pathlib.Path(workdir) / CONFIG
+  path = storage.path(workdir) / CONFIG
   if path.exists() and config.resume != "override":
     differences = compare(json.loads(path.read_text()), plain(config))
     if differences:
@@ -209,11 +208,8 @@ def check_stored(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
 
 def store(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
   """Writes WORKDIR/config.json, whole or not at all; makes the folder if needed."""
-  path = pathlib.Path(workdir) / CONFIG
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(json.dumps(plain(config) | {"resume": ""}, indent=2) + "\n")
-  os.replace(temporary, path)
+  text = json.dumps(plain(config) | {"resume": ""}, indent=2) + "\n"
+  storage.write_whole(storage.path(workdir) / CONFIG, text)
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -231,7 +227,7 @@ def compare(stored: dict, now: dict) -> list[tuple[str, Any, Any]]:
   ]
 
 
-def _table(differences: list[tuple[str, Any, Any]], path: pathlib.Path) -> str:
+def _table(differences: list[tuple[str, Any, Any]], path: storage.Path) -> str:
   rows = [("key", "stored", "now"), *((k, repr(a), repr(b)) for k, a, b in differences)]
   widths = [max(len(row[i]) for row in rows) for i in range(2)]
   lines = [f"  {k:{widths[0]}}  {a:{widths[1]}}  {b}" for k, a, b in rows]
