@@ -2,7 +2,7 @@
 # Trains on a TPU slice, and again after every preemption, until the training is done:
 #
 #   NAME=run ZONE=us-west4-a TYPE=v5litepod-16 scripts/tpu_pod.sh \
-#     paligemma train --config transfers/forkme.py:… --workdir /mnt/bucket/run
+#     paligemma train --config transfers/forkme.py:… --workdir gs://BUCKET/run
 #
 # The slice is a queued resource, created where there is none and created anew where it was
 # preempted. The last commit of this repository is installed on all workers, and the command runs on

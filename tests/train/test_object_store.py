@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 def config(data):
   """Keeps what scored best and the newest two of the checkpoints 4, 8 and 12."""
   best = {"checkpoint.every": 4, "checkpoint.keep": 2, "checkpoint.best": "val/exact_match"}
-  return toy_run.config(data, **best)
+  return toy_run.config(data, mesh="single", **best)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,11 @@ def test_commands_read_it_as_any_other_workdir(bucket, data, tmp_path, capsys):
     formats.open(url).read("llm/final_norm/scale"),
   )
   lines = f"{data}/train.jsonl"
-  keys = ("--config.evals.val.max_new_tokens=4", "--config.evals.val.batch_size=8")
+  keys = (
+    "--config.evals.val.max_new_tokens=4",
+    "--config.evals.val.batch_size=8",
+    "--config.mesh=single",
+  )
   source = f"transfers/forkme.py:train={lines},val={lines},init={url},text_len=16"
   settings = ("--config", source, *keys)
   call("eval", *settings, "--ckpt", url, "--workdir", f"{url}/eval")
