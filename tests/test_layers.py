@@ -45,6 +45,7 @@ FENCES = {
   "torch": (),
   "transformers": (),
   "peft": (),
+  "wandb": ("train/wandb.py",),
 }
 # No JAX in any form.
 PURE = ("structs.py", "errors.py", "cache.py", "storage.py", "processing/", "metrics/")

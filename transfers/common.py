@@ -68,6 +68,7 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c.build = ""  # "digits": make the embedded default's data, tokenizer and codec first
   c.mesh = "fsdp"  # a name in configs/meshes.py
   c.log_every = 50  # steps
+  c.wandb = ""  # "PROJECT" or "ENTITY/PROJECT" of Weights & Biases for the metrics; "": none
 
   c.model = ml_collections.ConfigDict()
   c.model.preset = ""  # a name in models/variants.py; "": recognised from `init`

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from paligemma_jax import storage
@@ -37,6 +37,7 @@ class Log:
     total_steps: of the whole training.
     batch_size: examples a step, over all processes.
     start_step: steps done before; lines of later steps must have been dropped already.
+    others: more places for the lines of metrics.jsonl, with `write(line)` and `close()`.
     stream: of the progress line; on a terminal it is rewritten in place, elsewhere a new line
       comes every `interval` seconds. None is silent.
     interval: seconds between progress lines; None for 0.2 on a terminal, else 5.
@@ -50,12 +51,13 @@ class Log:
     batch_size: int,
     start_step: int = 0,
     *,
+    others: Sequence[Any] = (),
     stream: TextIO | None = sys.stderr,
     interval: float | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
     self._total, self._batch_size, self._clock = total_steps, batch_size, clock
-    self._stream = stream
+    self._others, self._stream = others, stream
     self._tty = stream is not None and stream.isatty()
     self._interval = (0.2 if self._tty else 5.0) if interval is None else interval
     self._open_line = False  # the cursor stands behind a progress line
@@ -120,6 +122,8 @@ class Log:
       for name, value in line.items():
         if name != "step" and isinstance(value, (int, float)):
           self._board.add_scalar(name, value, step)
+    for other in self._others:
+      other.write(line)
 
   def flush(self) -> None:
     """Puts into an object store what it does not have yet; files have it already."""
@@ -179,6 +183,9 @@ class Log:
       self._board.close()
       self._events.close()
       self._lines = self._board = None
+    for other in self._others:
+      other.close()
+    self._others = ()
 
 
 def _seconds(s: float) -> str:

@@ -25,6 +25,7 @@ from paligemma_jax.train import (
   settings,
   setup,
   speed,
+  wandb,
 )
 from paligemma_jax.train import log as logs
 from paligemma_jax.train import optimizer as optimizers
@@ -73,6 +74,8 @@ def _train(
   c: ml_collections.ConfigDict, workdir: storage.Path, callbacks: Sequence[Callable], profile: bool
 ) -> dict[str, dict[str, float]]:
   settings.check_stored(c, workdir)
+  if c.wandb:
+    wandb.load()
   setup.use_compilation_cache()
   setup.build(c.build)
   total, data_size = _total_steps(c.train)
@@ -219,7 +222,8 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
 def _log(c: ml_collections.ConfigDict, workdir: storage.Path, total: int, start: int) -> logs.Log:
   if jax.process_index():
     return logs.Log(None, total, c.train.batch_size, start, stream=None)
-  return logs.Log(workdir, total, c.train.batch_size, start, stream=sys.stderr)
+  others = [wandb.Writer(workdir, c.wandb, settings.plain(c))] if c.wandb else []
+  return logs.Log(workdir, total, c.train.batch_size, start, others=others, stream=sys.stderr)
 
 
 def _describe(log, c, parts, optimizer, total, start):

@@ -29,7 +29,7 @@ REMAT = (
 # What may differ when a run goes on: it changes neither the parameters nor the order of the data
 # (another mesh changes the sums' order only).
 HARMLESS = (
-  "resume", "build", "mesh", "log_every", "evals", "checkpoint", "train.workers", "model.remat",
+  "resume", "build", "mesh", "log_every", "wandb", "evals", "checkpoint", "train.workers", "model.remat",
   "model.remat_img", "input.max_unreadable",
 )  # fmt: skip
 

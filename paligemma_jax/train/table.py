@@ -3,12 +3,11 @@
 import dataclasses
 import json
 import os
-import pathlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.train import best
 from paligemma_jax.train import log as logs
 
@@ -34,7 +33,7 @@ def read(workdir: str | os.PathLike) -> Run:
   Raises:
     UserError: it is no workdir.
   """
-  path = pathlib.Path(workdir) / "config.json"
+  path = storage.path(workdir) / "config.json"
   try:
     config = leaves(json.loads(path.read_text()))
     config["seed"]
