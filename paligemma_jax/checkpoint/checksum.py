@@ -20,18 +20,23 @@ def leaves(tree) -> dict[str, tuple[str, jax.Array]]:
   Leaves are named by their path, "params/llm/final_norm/scale". For JAX arrays the work is
   dispatched, not waited for; NumPy arrays are gone through in pieces.
   """
-  named = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): x
-    for path, x in jax.tree_util.tree_leaves_with_path(tree)
-  }
-  sums = {k: _pieces(x) for k, x in named.items() if isinstance(x, np.ndarray | np.generic)}
+  found = named(tree)
+  sums = {k: _pieces(x) for k, x in found.items() if isinstance(x, np.ndarray | np.generic)}
   groups: dict = {}  # one compiled program for each set of devices
-  for name, x in named.items():
+  for name, x in found.items():
     if isinstance(x, jax.Array):
       groups.setdefault(frozenset(x.sharding.device_set), {})[name] = x
   for group in groups.values():
     sums |= _sums(group)
-  return {k: (str(x.dtype), sums[k]) for k, x in named.items() if k in sums}
+  return {k: (str(x.dtype), sums[k]) for k, x in found.items() if k in sums}
+
+
+def named(tree) -> dict:
+  """Path -> leaf of a tree, "params/llm/final_norm/scale"."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): x
+    for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 @jax.jit
@@ -43,14 +48,19 @@ _piece = jax.jit(lambda x, start: _sum(x, start))
 _PIECE = 2**20  # elements; one shape, so that one program does for all NumPy arrays of a dtype
 
 
-def _pieces(x: np.ndarray) -> jax.Array:
+def part(x: np.ndarray, first: int) -> int:
+  """What `x`, the elements of an array from flat index `first` on, adds to its checksum."""
+  return int(_pieces(x, first))
+
+
+def _pieces(x: np.ndarray, first: int = 0) -> jax.Array:
   flat, total = np.asarray(x).reshape(-1), jnp.uint32(0)
   for start in range(0, flat.size, _PIECE):
     piece = np.zeros(
       _PIECE, flat.dtype
     )  # what is added to the end are zero bits, and counts nothing
     piece[: flat.size - start] = flat[start : start + _PIECE]
-    total += _piece(piece, np.uint32(start % 2**32))
+    total += _piece(piece, np.uint32((first + start) % 2**32))
   return total
 
 

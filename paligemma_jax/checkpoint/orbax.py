@@ -7,12 +7,14 @@ manifest is passed over and written again.
 
 import dataclasses
 import logging
+import math
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 from etils import epath
 from jax.experimental import multihost_utils
 
@@ -51,19 +53,59 @@ class _RestoreFiles(ocp.args.CheckpointArgs):
   pass
 
 
+class Streamed:
+  """A tensor that is written piece by piece: at no time is more than one piece of all in memory.
+
+  Attributes:
+    shape, dtype: of the whole.
+    checksum: of what was written so far; see `checksum`.
+  """
+
+  def __init__(self, shape: tuple[int, ...], dtype: np.dtype, read: Callable):
+    """`read(start, stop)` gives the rows from `start` to before `stop`, in order."""
+    self.shape, self.dtype, self._read = shape, np.dtype(dtype), read
+    self.ndim, self.size, self.checksum = len(shape), math.prod(shape), 0
+
+  def pieces(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """(which rows, their values), `rows` at a time."""
+    for start in range(0, self.shape[0], rows):
+      stop = min(start + rows, self.shape[0])
+      piece = self._read(start, stop)
+      first = start * math.prod(self.shape[1:])
+      self.checksum = (self.checksum + checksum.part(piece, first)) % 2**32
+      yield slice(start, stop), piece
+
+
+class _StreamedHandler(ocp.type_handlers.NumpyHandler):
+  """Writes `Streamed` tensors; what is stored is that of NumPy arrays."""
+
+  async def _open_and_write(self, value, tspec, ts_context):
+    # Nothing is awaited: Orbax starts this for all tensors at once, and they shall take turns.
+    store = ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context).result()
+    for rows, piece in value.pieces(store.chunk_layout.write_chunk.shape[0]):
+      store[rows].write(piece).result()
+
+
+def _only_streamed() -> dict:
+  """Options of a PyTreeCheckpointHandler."""
+  handler = _StreamedHandler(deepcopy_host_arrays=False)
+  registry = ocp.type_handlers.create_type_handler_registry((Streamed, handler))
+  return {"type_handler_registry": registry}
+
+
 class Checkpointer:
   """Saves and restores the steps of one run.
 
   All methods are called by all processes alike. At most one save is under way; the next waits.
   """
 
-  def __init__(self, directory: epath.PathLike, keep: int = 3, concurrent_gb: int | None = None):
+  def __init__(self, directory: epath.PathLike, keep: int = 3, streamed: bool = False):
     """Makes `directory` if need be and removes what a killed run left half-written.
 
     Args:
       directory: of the steps, e.g. WORKDIR/checkpoints; local or gs://.
       keep: how many complete steps to keep; older ones are removed after a save.
-      concurrent_gb: bounds the memory of a save, which then holds up its caller; None: fast.
+      streamed: whether the leaves of what is saved are `Streamed`; such a one does not restore.
     """
     _quieten()
     directory = storage.path(directory)
@@ -77,9 +119,7 @@ class Checkpointer:
       cleanup_tmp_directories=True,
     )
     handlers = {
-      "state": ocp.PyTreeCheckpointHandler(
-        save_concurrent_gb=concurrent_gb, save_device_host_concurrent_gb=concurrent_gb
-      ),
+      "state": ocp.PyTreeCheckpointHandler(**_only_streamed() if streamed else {}),
       "meta": ocp.JsonCheckpointHandler(),
       "assets": _Files(),
     }
@@ -103,7 +143,7 @@ class Checkpointer:
 
     Args:
       step: number of updates done.
-      state: pytree of arrays, e.g. {"params", "opt_state", "step", "rng"}.
+      state: pytree of arrays, e.g. {"params", "opt_state", "step", "rng"}, or `Streamed`.
       meta: JSON; "model" should hold `ModelConfig.to_dict()`, since shapes cannot tell all.
       assets: tokenizer and preprocessing files, name -> bytes.
       keep_also: steps that stay, besides the newest.
@@ -119,6 +159,7 @@ class Checkpointer:
     self._remove([s for s in here if s == step or s > step and not self._is_good(s)])
     self._manager.reload()
     sums = checksum.leaves(state)
+    streamed = {n: x for n, x in checksum.named(state).items() if isinstance(x, Streamed)}
     cut = jax.tree.map(_cut_by_layer, state)
     items = ocp.args.Composite(
       state=ocp.args.PyTreeSave(state, save_args=cut),
@@ -127,15 +168,22 @@ class Checkpointer:
     )
     self._manager.save(step, args=items, force=True)
     self._thread = threading.Thread(
-      target=self._finish, args=(step, sums, set(keep_also)), name="checkpoint"
+      target=self._finish, args=(step, sums, streamed, set(keep_also)), name="checkpoint"
     )
     self._thread.start()
 
-  def _finish(self, step: int, sums: dict[str, tuple[str, jax.Array]], keep_also: set[int]):
+  def _finish(
+    self,
+    step: int,
+    sums: dict[str, tuple[str, jax.Array]],
+    streamed: dict[str, Streamed],
+    keep_also: set[int],
+  ):
     """Waits for the commit, then writes the manifest and removes old steps; in a thread."""
     try:
       self._manager.wait_until_finished()
       numbers = {name: (dtype, _number(x)) for name, (dtype, x) in sums.items()}
+      numbers |= {name: (str(x.dtype), x.checksum) for name, x in streamed.items()}
       if jax.process_index() == 0:
         manifest.write(self._path(step), numbers)
       self._verified.add(step)
@@ -270,7 +318,10 @@ class _OrbaxChatter(logging.Filter):
 
   def filter(self, record: logging.LogRecord) -> bool:
     """See logging.Filter."""
-    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+    if "orbax" not in record.pathname:
+      return True
+    is_users = record.exc_info and isinstance(record.exc_info[1], errors.UserError)
+    return record.levelno >= logging.ERROR and not is_users  # that is told by who catches it
 
 
 def _quieten():

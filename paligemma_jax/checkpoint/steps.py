@@ -5,8 +5,6 @@ complete step.
 """
 
 import json
-import pathlib
-import tempfile
 from collections.abc import Callable
 
 import numpy as np
@@ -143,35 +141,31 @@ def save(
   meta: dict,
   plan: stream.Plan,
 ):
-  """Writes a folder with one step that holds parameters alone; see `formats.save`.
-
-  The tensors are collected in mapped files first, since Orbax takes only whole arrays; as JAX arrays
-  of the CPU backend they are the mapped pages themselves, while Orbax would copy NumPy's.
-  """
-  import jax
-
+  """Writes a folder with one step that holds parameters alone; see `formats.save`."""
   from paligemma_jax import sharding
   from paligemma_jax.checkpoint import atomic, orbax
 
-  with atomic.new(path, folder=True) as folder, tempfile.TemporaryDirectory(dir=folder) as raw:
-    params = {
-      name: _collected(pathlib.Path(raw, str(i)), name, shape, plan, read)
-      for i, (name, shape) in enumerate(variants.param_shapes(config).items())
-    }
-    state = {
-      "params": sharding.unflatten(jax.device_put(params, jax.local_devices(backend="cpu")[0]))
-    }
-    largest = max(x.nbytes for x in params.values())  # a lower bound than this is refused
-    with orbax.Checkpointer(folder, concurrent_gb=largest // 10**9 + 1) as checkpointer:
+  def streamed(name, shape):
+    rows = lambda start, stop: _rows(name, shape, start, stop, plan, read)
+    return orbax.Streamed(shape, plan.dtypes[name], rows)
+
+  params = {name: streamed(name, shape) for name, shape in variants.param_shapes(config).items()}
+  state = {"params": sharding.unflatten(params)}
+  with atomic.new(path, folder=True) as folder:
+    with orbax.Checkpointer(folder, streamed=True) as checkpointer:
       checkpointer.save(int(meta.get("step", 0)), state, meta | {_MODEL: config.to_dict()}, assets)
     plan.before_commit()
 
 
-def _collected(file: pathlib.Path, name: str, shape, plan: stream.Plan, read) -> np.ndarray:
-  with file.open("wb") as f:
-    for layer in range(shape[0]) if names.is_stacked(name) else (None,):
-      x = read(name, layer)
-      stream.check_shape(plan, name, layer, x, shape)
-      for piece in lazy.chunks(x):
-        f.write(stream.as_bytes(stream.cast(plan, name, layer, piece)))
-  return np.memmap(file, plan.dtypes[name], "r", shape=shape)
+def _rows(name: str, shape, start: int, stop: int, plan: stream.Plan, read) -> np.ndarray:
+  """Rows of a tensor, or some of the layers of a stacked one, checked and cast."""
+  if not names.is_stacked(name):
+    x = read(name, None)
+    stream.check_shape(plan, name, None, x, shape)
+    return stream.cast(plan, name, None, np.asarray(x[start:stop]))
+  layers = []
+  for layer in range(start, stop):
+    x = read(name, layer)
+    stream.check_shape(plan, name, layer, x, shape)
+    layers.append(stream.cast(plan, name, layer, np.asarray(x)))
+  return layers[0][None] if len(layers) == 1 else np.stack(layers)

@@ -88,6 +88,38 @@ def test_values_are_those_before_donation(tmp_path):
     assert_same(c.restore(1, abstract(wanted)), wanted)
 
 
+def test_streamed_tensors_take_turns_piece_by_piece_and_are_stored_as_whole_ones_are(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(orbax, "_CHUNK_BYTES", 4096)
+  rng, asked = np.random.default_rng(0), []
+  whole = {
+    "layers": rng.normal(size=(3, 4, 64)).astype(np.float32),  # 1 kB a layer
+    "table": rng.normal(size=(40, 64)).astype(np.float32),  # 10 kB: chunks of 20 x 32
+    "scale": rng.normal(size=(64,)).astype("bfloat16"),
+  }
+
+  def streamed(name):
+    def read(start, stop):
+      asked.append((name, start, stop))
+      return whole[name][start:stop]
+
+    return orbax.Streamed(whole[name].shape, whole[name].dtype, read)
+
+  with orbax.Checkpointer(tmp_path / "streamed", streamed=True) as c:
+    c.save(1, {"params": {name: streamed(name) for name in whole}}, {}, ASSETS)
+  assert asked == [
+    ("layers", 0, 1), ("layers", 1, 2), ("layers", 2, 3), ("scale", 0, 64),
+    ("table", 0, 20), ("table", 20, 40),
+  ]  # fmt: skip
+  with orbax.Checkpointer(tmp_path / "whole") as c:
+    c.save(1, {"params": jax.tree.map(jnp.asarray, whole)}, {}, ASSETS)
+  leaves = lambda name: manifest.read(tmp_path / name / "1")["leaves"]
+  assert leaves("streamed") == leaves("whole")
+  with orbax.Checkpointer(tmp_path / "streamed") as c:
+    assert_same(c.restore(1, abstract({"params": whole})), {"params": whole})
+
+
 def test_another_mesh_gets_the_same_state_and_the_same_checksums(tmp_path):
   specs = jax.sharding.PartitionSpec
   there = sharding.make_mesh({"a": 2, "b": 4})
