@@ -9,6 +9,7 @@ import contextlib
 import math
 import pickle
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -257,6 +258,28 @@ def constrain(x: jax.Array, names: tuple[str | None, ...], rules: Rules) -> jax.
   if mesh.empty:
     return x
   return jax.lax.with_sharding_constraint(x, _spec(names, x.shape, mesh, rules))
+
+
+def on_each_device(
+  f: Callable, args: tuple, names: tuple[tuple[str | None, ...], ...], rules: Rules
+) -> jax.Array:
+  """`f(*args)`, each device of the mesh in use with its own part: kernels the compiler cannot split.
+
+  Args:
+    f: returns an array that is split as its first argument is.
+    args: arrays, or None.
+    names: of each argument, the logical axes; what has no rule or does not divide stays whole.
+    rules: logical name -> mesh axes.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return f(*args)
+  specs = tuple(
+    P() if x is None else _spec(axes, x.shape, mesh, rules)
+    for x, axes in zip(args, names, strict=True)
+  )
+  # What a kernel returns says nothing of the mesh, so there is nothing to check.
+  return jax.shard_map(f, in_specs=specs, out_specs=specs[0], check_vma=False)(*args)
 
 
 def ways(name: str, rules: Rules) -> int:

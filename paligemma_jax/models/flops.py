@@ -151,12 +151,15 @@ def passes(
   trained: Iterable[str] | None = None,
   remat: str = "nothing_saveable",
   remat_img: str = "",
+  kernel: bool = False,
 ) -> list[Passes]:
   """How often a training step does each of `products`.
 
   In a stack of layers the gradient runs through all of them as soon as one of its parameters
   trains. The logits are always computed a second time (`models/loss.py`), and so are the scores
-  of attention in blocks (`models/attention.py`), beside what `remat` asks for.
+  of attention in blocks (`models/attention.py`), beside what `remat` asks for. The TPU's kernel
+  computes the scores in each of its two backward passes, and in both the gradient of the
+  probabilities, which is a product as large as that of the values.
 
   Args:
     config: dimensions.
@@ -164,7 +167,9 @@ def passes(
     trained: names of the parameters that train; None: all.
     remat: the model's policy; one that is not known here counts like "nothing_saveable".
     remat_img: the image tower's; "" for the same.
+    kernel: whether attention over many image tokens runs in the TPU's kernel (`attention.attend`).
   """
+  kernel = kernel and config.img.num_tokens >= attention.KERNEL
   trained = set(variants.param_shapes(config) if trained is None else trained)
 
   def any_in(*prefixes):
@@ -185,17 +190,21 @@ def passes(
     into = next(needed for prefix, needed in reached.items() if p.name.startswith(prefix))
     backward = into + (p.name in trained) if p.has_weight else 2 * into
     policy = remat_img if remat_img and p.name.startswith("img/") else remat
-    return Passes(1, backward, _repeats(config, p, policy, trained) if backward else 0)
+    return Passes(1, backward, _repeats(config, p, policy, trained, kernel) if backward else 0)
 
   return [one(p) for p in products]
 
 
-def _repeats(config: variants.ModelConfig, p: Product, remat: str, trained: set[str]) -> int:
+def _repeats(
+  config: variants.ModelConfig, p: Product, remat: str, trained: set[str], kernel: bool
+) -> int:
   """How often a backward pass through the product computes its result again."""
   if p.name == EMBEDDING:
     return 1
   if not p.name.startswith((_IMG, _LLM)):
     return 0
+  if kernel and not p.has_weight:  # it is no product of matrices to the policies about those
+    return (2 if p.name.endswith("scores") else 1) + (remat not in ("none", "everything_saveable"))
   in_blocks = p.name.endswith("scores") and p.rows * p.cols > attention.LARGEST
   return in_blocks + _rematerialises(config, p, remat, trained)
 

@@ -107,6 +107,7 @@ class Attention(nn.Module):
 
   config: variants.DecoderConfig
   dtype: str
+  rules: sharding.Rules = None
   decoding: bool = False
 
   @nn.compact
@@ -117,6 +118,7 @@ class Attention(nn.Module):
     mask: Bool[Array, "B T S"],
     kv: tuple[jax.Array, jax.Array] | None = None,
     column: jax.Array | int = 0,
+    num_image: int = 0,
   ) -> tuple[Float[Array, "B T D"], tuple[jax.Array, jax.Array]]:
     c, D = self.config, x.shape[-1]
     N, K, H = c.num_heads, c.num_kv_heads, c.head_dim
@@ -131,7 +133,8 @@ class Attention(nn.Module):
         for old, new in zip(kv, (k, v), strict=True)
       )
     kv = (k, v)
-    x = attention.attend(q, k.astype(q.dtype), v.astype(q.dtype), mask, c.attn_logits_softcap)
+    k, v, cap = k.astype(q.dtype), v.astype(q.dtype), c.attn_logits_softcap
+    x = attention.attend(q, k, v, mask, cap, alike=num_image, rules=self.rules)
     out = einsum((N, H, D), (0, 1), name="attn_vec_einsum")
     return out("BTNH,NHD->BTD", x), kv
 
@@ -173,7 +176,7 @@ class Block(nn.Module):
   decoding: bool = False
 
   @nn.compact
-  def __call__(self, x, sliding, position, mask, windowed, kv, column, train: bool):
+  def __call__(self, x, sliding, position, mask, windowed, kv, column, num_image: int, train: bool):
     """One layer.
 
     Args:
@@ -184,6 +187,7 @@ class Block(nn.Module):
       windowed: bool[B, T, S] with the window applied, or None where the model has none.
       kv: keys and values [B, S, K, H] to write into and to attend to, or None: only those of `x`.
       column: int32[], where in `kv` those of `x` go.
+      num_image: so many rows at the front are image tokens, which all see the same keys.
       train: whether dropout is on.
 
     Returns:
@@ -195,7 +199,8 @@ class Block(nn.Module):
     if windowed is not None:
       mask = jnp.where(sliding, windowed, mask)
     h = RMSNorm(name="pre_attention_norm")(x)
-    h, kv = Attention(c, self.dtype, self.decoding, name="attn")(h, position, mask, kv, column)
+    attend = Attention(c, self.dtype, self.rules, self.decoding, name="attn")
+    h, kv = attend(h, position, mask, kv, column, num_image)
     if c.post_norms:
       h = RMSNorm(name="post_attention_norm")(h)
     x = x + drop(h)
@@ -210,8 +215,8 @@ class ScannedBlock(Block):
   """`Block` as training scans it: no cache goes in, none comes out."""
 
   @nn.compact
-  def __call__(self, x, sliding, position, mask, windowed, train: bool):
-    x, _ = super().__call__(x, sliding, position, mask, windowed, None, 0, train)
+  def __call__(self, x, sliding, position, mask, windowed, num_image: int, train: bool):
+    x, _ = super().__call__(x, sliding, position, mask, windowed, None, 0, num_image, train)
     return x, None
 
 
@@ -264,7 +269,8 @@ class Decoder(nn.Module):
       ScannedBlock,
       self.remat,
       c.depth,
-      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(0, *[nn.broadcast] * 5),
+      num_static=2,
     )
     self.layers = stack(c, self.dtype, self.dropout, self.rules)
     self.final_norm = RMSNorm()
@@ -282,11 +288,12 @@ class Decoder(nn.Module):
     x: Float[Array, "B S D"],
     mask_input: Bool[Array, "B S"],
     mask_ar: Int[Array, "B S"],
+    num_image: int = 0,
     train: bool = False,
   ) -> Float[Array, "B S D"]:
-    """Embedded sequence -> hidden states after the final norm."""
+    """Embedded sequence, `num_image` image tokens first -> hidden states after the final norm."""
     position, mask, windowed = self._masks(mask_input, mask_ar)
-    x, _ = self.layers(x, self._sliding(), position, mask, windowed, train)
+    x, _ = self.layers(x, self._sliding(), position, mask, windowed, num_image, train)
     return self.final_norm(x)
 
   def prefill(
@@ -294,6 +301,7 @@ class Decoder(nn.Module):
     x: Float[Array, "B P D"],
     mask_input: Bool[Array, "B P"],
     mask_ar: Int[Array, "B P"],
+    num_image: int,
     cache_size: int,
     cache_dtype: str | None = None,
   ) -> tuple[Float[Array, "B P D"], Cache]:
@@ -302,7 +310,7 @@ class Decoder(nn.Module):
     keys, values = [], []
     for i, layer in enumerate(self._layer_params()):
       sliding = jnp.array(i % 2 == 0)
-      x, kv = self._block(layer, x, sliding, position, mask, windowed, None, 0)
+      x, kv = self._block(layer, x, sliding, position, mask, windowed, None, 0, num_image)
       for store, new in zip((keys, values), kv, strict=True):
         new = new.astype(cache_dtype or self.dtype)
         store.append(jnp.pad(new, ((0, 0), (0, cache_size), (0, 0), (0, 0))))
@@ -324,7 +332,7 @@ class Decoder(nn.Module):
     for i, layer in enumerate(self._layer_params()):
       kv = (cache.keys[i], cache.values[i])
       sliding = jnp.array(i % 2 == 0)
-      x, kv = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column)
+      x, kv = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column, 0)
       kvs.append(kv)
     keys, values = (tuple(kv[j] for kv in kvs) for j in (0, 1))
     cache = Cache(keys, values, stored, cache.length + 1, cache.column + 1)

@@ -118,7 +118,8 @@ class PaliGemma(nn.Module):
     """
     zimg = self.encode_images(image)
     x, mask_input, mask_ar = self._sequence(zimg, image, text, mask_ar, mask_input, mask_image)
-    x, cache = self.llm.prefill(x, mask_input, mask_ar, cache_size, cache_dtype)
+    N = zimg.shape[1]
+    x, cache = self.llm.prefill(x, mask_input, mask_ar, N, cache_size, cache_dtype)
     columns = jnp.arange(x.shape[1])[None, :]
     last = jnp.max(jnp.where(mask_input, columns, 0), axis=1)
     x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
@@ -160,7 +161,8 @@ class PaliGemma(nn.Module):
 
   def _hidden(self, zimg, image, text, mask_ar, mask_input, mask_image, train):
     x, mask_input, mask_ar = self._sequence(zimg, image, text, mask_ar, mask_input, mask_image)
-    return self.llm(x, mask_input, mask_ar, train)[:, zimg.shape[1] :]
+    N = zimg.shape[1]
+    return self.llm(x, mask_input, mask_ar, N, train)[:, N:]
 
 
 def unstack_layers(params: dict) -> dict:

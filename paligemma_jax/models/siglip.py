@@ -25,6 +25,7 @@ class SelfAttention(nn.Module):
 
   num_heads: int
   dtype: str
+  rules: sharding.Rules = None
 
   @nn.compact
   def __call__(self, x: Float[Array, "B L W"]) -> Float[Array, "B L W"]:
@@ -34,7 +35,7 @@ class SelfAttention(nn.Module):
       nn.DenseGeneral(heads, dtype=self.dtype, kernel_init=_xavier, name=name)(x)
       for name in ("query", "key", "value")
     )
-    x = attention.attend(q * heads[1] ** -0.5, k, v)
+    x = attention.attend(q * heads[1] ** -0.5, k, v, rules=self.rules)
     return nn.DenseGeneral(W, axis=(-2, -1), dtype=self.dtype, kernel_init=_xavier, name="out")(x)
 
 
@@ -67,7 +68,8 @@ class Block(nn.Module):
     c = self.config
     x = sharding.constrain(x, ("batch", "length", None), self.rules)
     y = layer_norm("LayerNorm_0")(x)
-    y = SelfAttention(c.num_heads, self.dtype, name="MultiHeadDotProductAttention_0")(y)
+    name = "MultiHeadDotProductAttention_0"
+    y = SelfAttention(c.num_heads, self.dtype, self.rules, name=name)(y)
     x = x + nn.Dropout(self.dropout)(y, deterministic=not train)
     y = layer_norm("LayerNorm_1")(x)
     y = Mlp(c.mlp_dim, self.dtype, self.dropout, name="MlpBlock_0")(y, train)
@@ -151,7 +153,9 @@ class ImageTower(nn.Module):
     return x, out
 
 
-def scan_layers(block: type[nn.Module], remat: str, depth: int, in_axes: tuple):
+def scan_layers(
+  block: type[nn.Module], remat: str, depth: int, in_axes: tuple, num_static: int = 1
+):
   """`block` repeated `depth` times as one scan over parameters stacked on axis 0.
 
   Args:
@@ -160,11 +164,13 @@ def scan_layers(block: type[nn.Module], remat: str, depth: int, in_axes: tuple):
       the backward pass.
     depth: number of layers.
     in_axes: per further argument of the call, the axis to scan over or `nn.broadcast`.
+    num_static: how many of these are Python values; they come last and are broadcast.
   """
   if remat != "none":
     policy = getattr(jax.checkpoint_policies, remat)
-    # Static: the flag `train` and whatever else is a Python value comes last and is broadcast.
-    block = nn.remat(block, prevent_cse=False, policy=policy, static_argnums=(len(in_axes) + 1,))
+    last = len(in_axes) + 1  # behind the module and the carry
+    static = tuple(range(last - num_static + 1, last + 1))
+    block = nn.remat(block, prevent_cse=False, policy=policy, static_argnums=static)
   return nn.scan(
     block,
     variable_axes={"params": 0},

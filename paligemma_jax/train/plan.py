@@ -153,7 +153,8 @@ def train_work(plan: Plan) -> list[tuple[flops.Product, flops.Passes]]:
   model = plan.parts.model
   products = flops.forward(model.config, plan.config.input.text_len)
   trained = plan.optimizer.trainable
-  counts = flops.passes(model.config, products, trained, model.remat, model.remat_img)
+  kernel = plan.target.devices[0].platform == "tpu" and model.dtype == "bfloat16"
+  counts = flops.passes(model.config, products, trained, model.remat, model.remat_img, kernel)
   return list(zip(products, counts, strict=True))
 
 

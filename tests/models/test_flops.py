@@ -163,3 +163,15 @@ def test_several_images_and_sequences_share_the_weights():
   one, four = (flops.decode_products(config, 20, n) for n in (1, 4))
   assert sum(p.weights for p in one) == sum(p.weights for p in four)
   assert 4 * sum(p.activations for p in one) == sum(p.activations for p in four)
+
+
+@pytest.mark.parametrize("remat, again", [("none", 0), ("nothing_saveable", 1)])
+def test_the_kernel_computes_its_scores_in_both_of_its_backward_passes(remat, again):
+  config = variants.preset("paligemma-3b", res=448)
+  products = flops.forward(config, T)
+  made = flops.passes(config, products, remat=remat, kernel=True)
+  repeats = {p.name.rpartition("/")[-1]: n.recompute for p, n in zip(products, made, strict=True)}
+  assert (repeats["scores"], repeats["values"]) == (2 + again, 1 + again)
+  small = variants.preset("paligemma-3b", res=224)
+  products = flops.forward(small, T)
+  assert flops.passes(small, products, kernel=True) == flops.passes(small, products)
