@@ -68,6 +68,16 @@ def test_the_readme_begins_with_exactly_two_shell_commands():
   assert all("\n" not in command for command in shell)
 
 
+def test_every_fault_has_the_test_that_the_table_names():
+  rows = (ROOT / "docs/training.md").read_text().partition("\n| fault |")[2].split("\n")[2:]
+  assert len(rows) > 12
+  for row in filter(None, rows):
+    named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", row)
+    assert named or row.endswith("| the same |"), row
+    for path, name in named:
+      assert f"def {name}(" in (ROOT / "tests" / path).read_text(), f"{path} has no {name}"
+
+
 def test_links_between_documents_lead_somewhere():
   for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
     for target in re.findall(r"\]\(([\w./-]+\.md)\)", path.read_text()):

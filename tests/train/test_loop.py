@@ -131,6 +131,42 @@ def test_sigterm_saves_and_asks_to_be_run_again(undisturbed, data, tmp_path):
   assert_same_run(tmp_path, undisturbed[0])
 
 
+def spoil(step, how):
+  """Damages the largest file of a checkpoint's arrays."""
+  path = max(
+    (p for p in (step / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+  )
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 16
+  if how == "missing":
+    path.unlink()
+  else:
+    path.write_bytes(data if how == "flipped" else data[: len(data) // 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+  undisturbed, data, tmp_path, how, caplog
+):
+  workdir = shutil.copytree(undisturbed[0], tmp_path / "copy")
+  shutil.rmtree(workdir / "checkpoints/12")
+  spoil(workdir / "checkpoints/10", how)
+  loop.train(toy_run.config(data), workdir)
+  assert "checkpoints/10 cannot be used" in caplog.text and "Using step 5" in caplog.text
+  assert_same_run(workdir, undisturbed[0])
+
+
+@pytest.mark.slow
+def test_without_an_undamaged_checkpoint_the_run_begins_anew(undisturbed, data, tmp_path, caplog):
+  workdir = shutil.copytree(undisturbed[0], tmp_path / "copy")
+  for step in (5, 10, 12):
+    spoil(workdir / f"checkpoints/{step}", "flipped")
+  loop.train(toy_run.config(data), workdir)
+  assert "There is no older step" in caplog.text
+  assert_same_run(workdir, undisturbed[0])
+
+
 def test_an_evaluation_that_was_cut_off_is_done_again(undisturbed, data, tmp_path):
   loop.train(toy_run.config(data), tmp_path)
   lines = (tmp_path / logs.METRICS).read_text().splitlines(keepends=True)

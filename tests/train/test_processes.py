@@ -1,8 +1,6 @@
 """Several processes that train as one."""
 
-import os
-import socket
-import subprocess
+import signal
 import sys
 
 import numpy as np
@@ -48,22 +46,9 @@ def test_an_incomplete_environment_is_a_users_error(change, message):
 
 
 def train_as_two(workdir, data, *args) -> list[int]:
-  """The toy run as two processes of four devices each; their exit statuses."""
-  with socket.socket() as s:
-    s.bind(("localhost", 0))
-    port = s.getsockname()[1]
-  common = os.environ | {
-    "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-    "JAX_NUM_PROCESSES": "2",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-  }
+  """The toy run as two processes; their exit statuses."""
   command = [sys.executable, "-m", "tests.train.toy_run", str(workdir), str(data), *args]
-  started = [subprocess.Popen(command, env=common | {"JAX_PROCESS_ID": str(i)}) for i in range(2)]
-  try:
-    return [process.wait(timeout=300) for process in started]
-  finally:
-    for process in started:
-      process.kill()
+  return toy_run.run_as_two(command)
 
 
 def losses(workdir) -> list[float]:
@@ -84,3 +69,16 @@ def test_two_processes_train_as_one_and_stop_together(tmp_path):
   assert formats.open(tmp_path / "cut").meta["step"] in range(7, 12)
   loop.train(toy_run.config(data), tmp_path / "cut")
   np.testing.assert_allclose(losses(tmp_path / "cut"), losses(tmp_path / "one"), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dying", [0, 1])
+def test_the_death_of_one_process_ends_the_other_and_the_next_start_goes_on(tmp_path, dying):
+  data = toy_run.write_data(tmp_path / "data")
+  statuses = train_as_two(tmp_path / "run", data, "8", "SIGKILL", "fsdp", str(dying))
+  assert statuses.pop(dying) == -signal.SIGKILL and statuses[0] not in (0, 75)
+  assert formats.open(tmp_path / "run").meta["step"] == 5
+
+  assert train_as_two(tmp_path / "run", data) == [0, 0]
+  loop.train(toy_run.config(data), tmp_path / "one")
+  np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "one"), rtol=1e-5)

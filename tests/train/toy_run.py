@@ -1,13 +1,16 @@
 """A run that takes seconds: tiny preset, eight examples, five short answers.
 
-`python -m tests.train.toy_run WORKDIR DATA [STEP SIGNAL MESH]` trains it, as one of several processes
-where the environment says so; the last process sends itself the signal after that step.
+`python -m tests.train.toy_run WORKDIR DATA [STEP SIGNAL MESH PROCESS]` trains it, as one of several
+processes where the environment says so; one, the last unless named, sends itself the signal after
+that step.
 """
 
 import json
 import os
 import pathlib
 import signal
+import socket
+import subprocess
 import sys
 
 from PIL import Image
@@ -47,7 +50,25 @@ def config(data: pathlib.Path, steps: int = 12, **changes):
   return c
 
 
-def main(workdir, data, last="-1", number="SIGKILL", mesh="fsdp"):
+def run_as_two(command: list[str]) -> list[int]:
+  """Runs a command as two processes of four devices each; their exit statuses."""
+  with socket.socket() as s:
+    s.bind(("localhost", 0))
+    port = s.getsockname()[1]
+  environ = os.environ | {
+    "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+    "JAX_NUM_PROCESSES": "2",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+  }
+  started = [subprocess.Popen(command, env=environ | {"JAX_PROCESS_ID": str(i)}) for i in range(2)]
+  try:
+    return [process.wait(timeout=300) for process in started]
+  finally:
+    for process in started:
+      process.kill()
+
+
+def main(workdir, data, last="-1", number="SIGKILL", mesh="fsdp", process="-1"):
   import jax
 
   from paligemma_jax.train import loop, processes
@@ -55,7 +76,8 @@ def main(workdir, data, last="-1", number="SIGKILL", mesh="fsdp"):
   processes.join()
 
   def send(done, scalars):
-    if done >= int(last) >= 0 and jax.process_index() == jax.process_count() - 1:
+    mine = jax.process_index() == int(process) % jax.process_count()
+    if mine and done >= int(last) >= 0:
       os.kill(os.getpid(), signal.Signals[number])
 
   loop.train(config(pathlib.Path(data), mesh=mesh), workdir, callbacks=[send])
