@@ -9,6 +9,8 @@ metrics.jsonl; 0 never does. The config that is stored knows nothing of it.
 import os
 import signal
 
+import ml_collections
+
 from paligemma_jax.train import log as logs
 from paligemma_jax.transfers import common, forkme
 
@@ -22,7 +24,7 @@ def get_config(arg=None):
   for e in c.evals.values():
     e.update(limit=8, batch_size=8, max_new_tokens=8)
   if not a.evals:
-    c.evals.clear()
+    c.evals = ml_collections.ConfigDict()
   if a.kill:
     _send(signal.Signals[a.signal], a.kill)
   return c
