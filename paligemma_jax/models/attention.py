@@ -15,7 +15,7 @@ none for the kernel: the second figure is that of its nine products at the chip'
                       whole              blocks              splash
     tower, 896 px     6,289 MiB  79 ms   1,057 MiB  103 ms   486 MiB  6 + 13 ms
     tower, 448 px       414 MiB   6 ms        as whole        34 MiB  1 + 1 ms
-    decoder, 896 px   3,649 MiB  50 ms     762 MiB   72 ms   595 MiB  11 + 13 ms
+    decoder, 896 px   3,649 MiB  50 ms     762 MiB   72 ms   277 MiB  12 + 13 ms
 
 By the same estimate the kernel gains nothing at 224 px. It takes heads of 72 as they are: copies that
 are padded to the chip's 128 lanes would add 5 ms to a whole layer of the tower at 896 px.
@@ -114,7 +114,9 @@ def attend(
     out = _shared_splash(q[:, :alike], k, v, seen, softcap, rules)
     if alike == q.shape[1]:
       return out
-    return jnp.concatenate([out, plain(q[:, alike:], k, v, mask[:, alike:])], axis=1)
+    # Their scores, too, are computed anew, not kept while the gradients of the MLP are computed.
+    others = jax.checkpoint(plain)(q[:, alike:], k, v, mask[:, alike:])
+    return jnp.concatenate([out, others], axis=1)
 
   # Decided when the program is lowered: `plan` lowers for TPUs in a process that has none.
   return jax.lax.platform_dependent(q, k, v, mask, tpu=tpu, default=plain)

@@ -79,7 +79,12 @@ def as_on_tpu(monkeypatch):
   interpreted = functools.partial(attention.attend_splash, interpret=True)
   monkeypatch.setattr(attention, "attend_splash", interpreted)
   monkeypatch.setattr(attention, "KERNEL", 6)
-  monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, tpu, default: tpu(*args))
+  choose = jax.lax.platform_dependent  # JAX uses it as well
+
+  def on_tpu(*args, **branches):
+    return branches["tpu"](*args) if "tpu" in branches else choose(*args, **branches)
+
+  monkeypatch.setattr(jax.lax, "platform_dependent", on_tpu)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])  # whole on each device; one for each of its queries
