@@ -2,11 +2,12 @@
 
 Letters: B batch, T query position, S key position, N query heads, K kv heads, G = N / K, H head width.
 
-Three forms of the same attention, of which `attend` takes the best that the platform has:
+Four forms of the same attention, of which `attend` takes the best that the platform has:
 
 - `attend_whole`: an einsum, a softmax, an einsum. The reference, and the fastest for few tokens.
 - `attend_blocks`: a scan over blocks of queries; plain JAX, for every platform, dtype and mask.
 - `attend_splash`: the TPU kernel that comes with JAX, whose scores never leave the chip.
+- `attend_few`: on a CPU, a few examples at a time, whose scores never leave its cache.
 
 One attention layer of PaliGemma 3b (bfloat16, batch 4, 128 text tokens, forward and gradients)
 compiled by libtpu 0.0.42 for TPU v5e: temporaries, and the compiler's estimate of the time. It has
@@ -19,6 +20,12 @@ none for the kernel: the second figure is that of its nine products at the chip'
 
 By the same estimate the kernel gains nothing at 224 px. It takes heads of 72 as they are: copies that
 are padded to the chip's 128 lanes would add 5 ms to a whole layer of the tower at 896 px.
+
+On two CPU cores, float32, batch 8, forward and gradients (torch 2.13's kernel: 36 and 264 ms):
+
+                                            whole             few
+    384 tokens, 4 heads of 64, one kv head   94 ms,  79 MB     35 ms, 15 MB
+    384 tokens, 8 heads of 256, one kv head  318 ms, 176 MB   248 ms, 83 MB
 
 GPUs take the plain forms. cuDNN (`jax.nn.dot_product_attention`) has a kernel for the tower in
 bfloat16 and, from Hopper on, for heads of 256; but that is decided by the local device and, in the
@@ -36,6 +43,7 @@ from paligemma_jax import sharding
 LARGEST = 2**22  # scores of a head up to which all exist at once (chosen: 448 px fit, 896 do not)
 BLOCK = 512  # queries at a time beyond that (chosen)
 KERNEL = 1024  # queries that see the same keys, from which a kernel takes them (448 px; chosen)
+SCORES = 2**20  # of all heads, at a time on a CPU (measured: 2**19 to 2**20 are the fastest)
 TILES = (512, 384, 256, 128)  # queries or keys that the kernel has on the chip at a time (chosen)
 MASKED = -2.3819763e38  # the reference's "minus infinity": near float32's lowest, yet finite
 
@@ -92,7 +100,8 @@ def attend(
   A row without any visible key gets something finite, in the plain forms the mean of `v`. `q` comes
   already scaled. At 896 px the scores of all queries never exist at once, on no platform and in the
   backward pass neither: in bfloat16 on TPU the first `alike` queries, where they are many, go to a
-  kernel; of the others, where T * S is large, only the scores of `BLOCK` exist at a time.
+  kernel; of the others, where T * S is large, only the scores of `BLOCK` exist at a time. A single
+  CPU takes a few examples at a time.
 
   Args:
     q: queries.
@@ -106,8 +115,12 @@ def attend(
   """
   alike = q.shape[1] if mask is None else alike
   plain = functools.partial(_attend_plain, softcap=softcap)
+  few = functools.partial(attend_few, softcap=softcap)
+  T, S = q.shape[1], k.shape[1]
+  shared = sharding.ways("batch", rules) * sharding.ways("heads", rules) > 1
+  cpu = few if 1 < T and T * S <= LARGEST and not shared else plain
   if alike < KERNEL or q.dtype != jnp.bfloat16:  # float32 is there to be exact, the kernel is not
-    return plain(q, k, v, mask)
+    return jax.lax.platform_dependent(q, k, v, mask, cpu=cpu, default=plain)
 
   def tpu(q, k, v, mask):
     seen = None if mask is None else jnp.any(mask[:, :alike], axis=1)
@@ -119,7 +132,7 @@ def attend(
     return jnp.concatenate([out, others], axis=1)
 
   # Decided when the program is lowered: `plan` lowers for TPUs in a process that has none.
-  return jax.lax.platform_dependent(q, k, v, mask, tpu=tpu, default=plain)
+  return jax.lax.platform_dependent(q, k, v, mask, tpu=tpu, cpu=cpu, default=plain)
 
 
 def _attend_plain(q, k, v, mask, softcap):
@@ -156,6 +169,74 @@ def attend_blocks(q, k, v, mask=None, softcap=0.0, block=BLOCK):
 
   out = jax.lax.map(one, (split(q),) if mask is None else (split(q), split(mask)))
   return jnp.moveaxis(out, 0, 1).reshape(B, -1, *q.shape[2:])[:, :T]
+
+
+def attend_few(q, k, v, mask=None, softcap=0.0):
+  """`attend` for as many examples at a time as have `SCORES` scores, with its own backward pass.
+
+  That computes the scores anew; all it keeps are the arguments and the two sums of every softmax.
+  Source: FlashAttention, arXiv:2205.14135, here for the cache of a CPU.
+  """
+  B, T, N, H = q.shape
+  S, K = k.shape[1:3]
+  few = max(n for n in range(1, B + 1) if B % n == 0 and (n == 1 or n * N * T * S <= SCORES))
+  q = q.reshape(B, T, K, N // K, H).swapaxes(1, 2)
+  groups = q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask
+  out = _in_groups(jax.tree.map(lambda x: x.reshape(-1, few, *x.shape[1:]), groups), softcap)
+  return out.reshape(B, K, T, N // K, H).swapaxes(1, 2).reshape(B, T, N, H)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _in_groups(groups, softcap):
+  """[groups, B, K, T, G, H] of q alike, k and v [groups, B, K, S, H], mask [groups, B, T, S]."""
+  return _in_groups_forward(groups, softcap)[0]
+
+
+def _in_groups_forward(groups, softcap):
+  def one(group):
+    q, k, v, mask = group
+    logits = _bend(_scores(q, k), mask, softcap)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    probs = jnp.exp(logits - top)
+    total = jnp.sum(probs, axis=-1, keepdims=True)
+    out = jnp.einsum("BKTGS,BKSH->BKTGH", probs.astype(v.dtype), v) / total.astype(v.dtype)
+    return out, top, total
+
+  out, *sums = jax.lax.map(one, groups)
+  return out, (groups, sums)
+
+
+def _in_groups_backward(softcap, kept, dout):
+  settled = jax.lax.optimization_barrier  # in memory before a product reads it
+
+  def one(xs):
+    (q, k, v, mask), (top, total), dout = xs
+    logits, unbend = jax.vjp(lambda scores: _bend(scores, mask, softcap), _scores(q, k))
+    probs = settled(jnp.exp(logits - top) * (1 / total))
+    dprobs = settled(_scores(dout, v))
+    dlogits = probs * (dprobs - jnp.sum(probs * dprobs, axis=-1, keepdims=True))
+    dscores = settled(unbend(dlogits)[0].astype(q.dtype))
+    return jnp.einsum("BKTGS,BKSH->BKTGH", dscores, k), turned(q, dscores), turned(dout, probs)
+
+  def turned(x, of_scores):
+    """[B, K, S, H] of x [B, K, T, G, H]: the narrower of the two is turned (`products`)."""
+    product = jnp.einsum("BKTGH,BKTGS->BKHS", x, of_scores.astype(x.dtype))
+    return settled(product).swapaxes(2, 3)
+
+  groups, sums = kept
+  return ((*jax.lax.map(one, (groups, sums, dout)), None),)
+
+
+_in_groups.defvjp(_in_groups_forward, _in_groups_backward)
+
+
+def _scores(x, y):
+  return jnp.einsum("BKTGH,BKSH->BKTGS", x, y, preferred_element_type=jnp.float32)
+
+
+def _bend(scores, mask, softcap):
+  logits = softcap * jnp.tanh(scores / softcap) if softcap else scores
+  return logits if mask is None else jnp.where(mask[:, None, :, None], logits, MASKED)
 
 
 def attend_splash(q, k, v, seen=None, softcap=0.0, interpret=False):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, siglip, variants
+from paligemma_jax.models import attention, products, siglip, variants
 
 
 class Cache(NamedTuple):
@@ -63,9 +63,14 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
     scale = self.param("scale", nn.initializers.zeros, (x.shape[-1],))
-    x = x.astype(jnp.float32)
-    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-    return x * jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
+
+    @jax.checkpoint  # only `x` is kept for the backward pass
+    def norm(x, scale):
+      x = x.astype(jnp.float32)
+      x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+      return x * jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
+
+    return norm(x, scale)
 
 
 def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array, "*n B T H"]:
@@ -155,11 +160,14 @@ class Mlp(nn.Module):
     down = self.param("linear", init(), (self.mlp_dim, D))
     # One float32 operand would make the products float32.
     x, gate_up, down = (jnp.asarray(a, self.dtype) for a in (x, gate_up, down))
-    product = in_place if self.decoding else functools.partial(jnp.einsum, "BTD,gDF->gBTF")
-    gate, up = product(x, gate_up)
-    h = jax.nn.gelu(gate, approximate=True) * up
-    h = sharding.constrain(h, ("batch", "length", "mlp"), self.rules)
-    return jnp.einsum("BTF,FD->BTD", h, down)
+
+    def act(gate, up):
+      h = jax.nn.gelu(gate, approximate=True) * up
+      return sharding.constrain(h, ("batch", "length", "mlp"), self.rules)
+
+    if self.decoding:
+      return act(*in_place(x, gate_up)) @ down
+    return products.gated(act, x, gate_up, down)
 
 
 class Block(nn.Module):

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, variants
+from paligemma_jax.models import attention, products, variants
 
 _xavier = nn.initializers.xavier_uniform()
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
-  """Layer norm in float32 whatever the storage, epsilon 1e-6."""
-  return nn.LayerNorm(epsilon=1e-6, dtype=jnp.float32, name=name)
+  """Layer norm in float32 whatever the storage, epsilon 1e-6; computed again when differentiated."""
+  return nn.remat(nn.LayerNorm, prevent_cse=False)(epsilon=1e-6, dtype=jnp.float32, name=name)
 
 
 class SelfAttention(nn.Module):
@@ -49,10 +49,26 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B L W"], train: bool) -> Float[Array, "B L W"]:
     W = x.shape[-1]
-    inits = dict(kernel_init=_xavier, bias_init=nn.initializers.normal(1e-6))
-    x = nn.gelu(nn.Dense(self.mlp_dim, dtype=self.dtype, name="Dense_0", **inits)(x))
-    x = nn.Dropout(self.dropout)(x, deterministic=not train)
-    return nn.Dense(W, dtype=self.dtype, name="Dense_1", **inits)(x)
+    w0, b0 = Dense((W, self.mlp_dim), self.dtype, name="Dense_0")()
+    w1, b1 = Dense((self.mlp_dim, W), self.dtype, name="Dense_1")()
+    before = products.linear(x.astype(self.dtype), w0) + b0
+    if self.dropout and train:
+      h = nn.Dropout(self.dropout)(nn.gelu(before), deterministic=False)
+      return products.linear(h, w1) + b1
+    return products.activated(nn.gelu, (before,), w1) + b1
+
+
+class Dense(nn.Module):
+  """Kernel [D, F] and bias [1, 1, F] of a layer of the MLP, in the compute dtype."""
+
+  shape: tuple[int, int]
+  dtype: str
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array]:
+    kernel = self.param("kernel", _xavier, self.shape)
+    bias = self.param("bias", nn.initializers.normal(1e-6), self.shape[1:])
+    return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)[None, None]
 
 
 class Block(nn.Module):
@@ -177,5 +193,4 @@ def scan_layers(
     split_rngs={"params": True, "dropout": True},
     in_axes=in_axes,
     length=depth,
-    unroll=depth if depth <= 4 else 1,  # XLA fuses across the few layers of a tiny model
   )

@@ -46,6 +46,26 @@ def test_blocks_give_the_same_values_and_gradients(mask, kv_heads, softcap, bloc
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("mask", masks())
+@pytest.mark.parametrize("kv_heads, softcap", [(4, 0.0), (1, 0.0), (2, 5.0)])
+@pytest.mark.parametrize("at_once", [1, 2**20])
+def test_a_few_examples_give_the_same_values_and_gradients(
+  mask, kv_heads, softcap, at_once, monkeypatch
+):
+  monkeypatch.setattr(attention, "SCORES", at_once)
+  q, k, v = inputs(kv_heads)
+  mask = masks()[mask]
+
+  def run(attend):
+    total = lambda q, k, v: jnp.sum(jnp.sin(attend(q, k, v, mask, softcap)))
+    return jax.value_and_grad(total, (0, 1, 2))(q, k, v)
+
+  for got, want in zip(
+    jax.tree.leaves(run(attention.attend_few)), jax.tree.leaves(run(attention.attend_whole))
+  ):
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 def test_at_896_px_the_scores_of_a_layer_never_exist_at_once():
   image = jax.ShapeDtypeStruct((1, 4096, 16, 72), jnp.bfloat16)
 

@@ -1,0 +1,104 @@
+"""Products with weights whose gradients are formed by hand: less kept, less copied.
+
+Left to itself, differentiation keeps every intermediate of an activation function for the backward
+pass, and on a CPU XLA forms the gradient of a weight from a transposed copy of whatever is widest,
+with the activation function computed again inside of that copying loop. What is done here instead:
+
+- Kept is what goes into the activation function, nothing that comes after it.
+- The gradient of w in x @ w is x^T dy or (dy^T x)^T: that one of the two is turned which is narrower.
+- On a CPU elementwise results are settled in memory before a product reads them.
+
+A gated layer, forward and gradients, float32, two CPU cores (torch 2.13: 104 and 1,759 ms):
+
+                                     einsum, differentiated    here
+    3,072 rows, 256 -> 1,024         214 ms, 116 MB            101 ms,  79 MB of temporaries
+    3,072 rows, 768 -> 6,144       2,366 ms, 689 MB          1,531 ms, 462 MB
+
+Letters: D width, F hidden width, n rows.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@jax.custom_vjp
+def linear(x: Float[Array, "*b D"], w: Float[Array, "D F"]) -> Float[Array, "*b F"]:
+  """x @ w."""
+  return x @ w
+
+
+def _linear_backward(kept, dy):
+  x, w = kept
+  return _input_gradient(dy, w), _weight_gradient(x, dy)
+
+
+linear.defvjp(lambda x, w: (x @ w, (x, w)), _linear_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def activated(
+  act: Callable, before: tuple[Float[Array, "*b F"], ...], w: Float[Array, "F D"]
+) -> Float[Array, "*b D"]:
+  """act(*before) @ w; `act` is elementwise and computed again in the backward pass."""
+  return act(*before) @ w
+
+
+def _activated_backward(act, kept, dy):
+  before, w = kept
+  h, backward = jax.vjp(act, *before)
+  h, dbefore = _settled((h, backward(_input_gradient(dy, w))))
+  return dbefore, _weight_gradient(h, dy)
+
+
+activated.defvjp(
+  lambda act, before, w: (act(*before) @ w, (before, w)),
+  _activated_backward,
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def gated(
+  act: Callable,
+  x: Float[Array, "*b D"],
+  gate_up: Float[Array, "2 D F"],
+  down: Float[Array, "F D"],
+) -> Float[Array, "*b D"]:
+  """act(x @ gate, x @ up) @ down; `act` is elementwise and computed again in the backward pass."""
+  return _gated_forward(act, x, gate_up, down)[0]
+
+
+def _gated_forward(act, x, gate_up, down):
+  before = tuple(x @ w for w in gate_up)
+  return act(*before) @ down, (x, before, gate_up, down)
+
+
+def _gated_backward(act, kept, dy):
+  x, before, gate_up, down = kept
+  dbefore, ddown = _activated_backward(act, (before, down), dy)
+  dx = sum(_input_gradient(d, w) for d, w in zip(dbefore, gate_up, strict=True))
+  return dx, jnp.stack([_weight_gradient(x, d) for d in dbefore]), ddown
+
+
+gated.defvjp(_gated_forward, _gated_backward)
+
+
+def _input_gradient(dy, w):
+  return jnp.einsum("...F,DF->...D", dy, w)
+
+
+def _weight_gradient(x, dy):
+  """float[D, F] of x [*b, D] and dy [*b, F]."""
+  x, dy = (a.reshape(-1, a.shape[-1]) for a in (x, dy))
+  if x.shape[-1] <= dy.shape[-1]:
+    return jnp.einsum("nD,nF->DF", x, dy)
+  # Unless its result is settled first, the compiler turns the product back.
+  return _settled(jnp.einsum("nF,nD->FD", dy, x)).T
+
+
+def _settled(x):
+  """`x`; on a CPU, all of it in memory before anything reads it."""
+  return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
