@@ -29,7 +29,7 @@ MAY = {
   "train": "structs errors cache storage models sharding processing data datasets decode metrics"
   " checkpoint vlm evals configs transfers.common",  # whose base() names every key of a config
   "cli": "structs errors cache storage models sharding processing data datasets decode metrics"
-  " checkpoint vlm evals train configs",
+  " checkpoint vlm evals train bench configs",
   "bench": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
   " vlm evals train configs",
   "": "",  # __init__, __main__: the public names and the command line, see below
@@ -42,8 +42,8 @@ FENCES = {
   "safetensors": ("checkpoint/hf.py", "checkpoint/names.py"),
   "orbax": ("checkpoint/orbax.py",),
   "tensorflow": (),
-  "torch": (),
-  "transformers": (),
+  "torch": ("bench/peers.py",),
+  "transformers": ("bench/peers.py",),
   "peft": (),
   "wandb": ("train/wandb.py",),
 }

@@ -44,6 +44,21 @@ def run(
   return {"picture": words, "sizes": results}
 
 
+def table(found: dict[str, Any]) -> list[tuple[str, ...]]:
+  """Rows of words, the head first: pictures a second of one core by size and method."""
+  methods = ("peer", *image.METHODS)
+  rows = [("pictures/s of one core", *methods)]
+  for size, by_method in found["sizes"].items():
+    cells = []
+    for method in methods:
+      m = by_method[method]
+      ratio = f", {m['of_peer']:.2f} x" if "of_peer" in m else ""
+      spread = f"{m['lowest']:.0f}-{m['highest']:.0f}"
+      cells.append(f"{m['images_per_second']:.0f} ({spread}{ratio})")
+    rows.append((f"{size} px", *cells))
+  return rows
+
+
 def picture() -> bytes:
   """A synthetic JPEG with edges and texture, of the size in bytes that a photo has."""
   rng = np.random.default_rng(0)

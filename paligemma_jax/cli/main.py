@@ -10,7 +10,19 @@ import sys
 
 import paligemma_jax
 from paligemma_jax import errors
-from paligemma_jax.cli import codec, config, convert, data, eval, generate, inspect, plan, train
+from paligemma_jax.cli import (
+  bench,
+  codec,
+  config,
+  convert,
+  data,
+  eval,
+  generate,
+  inspect,
+  plan,
+  runtime,
+  train,
+)
 
 COMMANDS = {
   "train": train,
@@ -21,6 +33,7 @@ COMMANDS = {
   "data": data,
   "codec": codec,
   "plan": plan,
+  "bench": bench,
 }
 
 
@@ -58,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
   Returns:
     The exit status, see the head of this file. Errors that are not the user's are raised.
   """
+  if argv is None and sys.argv[1:2] == ["train"]:
+    runtime.take_huge_pages()
   try:
     return _run(sys.argv[1:] if argv is None else argv)
   except errors.UserError as e:

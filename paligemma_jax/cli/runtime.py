@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from paligemma_jax import cache, errors, storage
@@ -17,6 +18,22 @@ def start() -> None:
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.directory("jit")))
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every step of a save
+
+
+def take_huge_pages() -> None:
+  """Starts this process anew, once, with huge pages for what is allocated, where Linux leaves that
+  to the program and glibc can ask for it.
+
+  A training step on a CPU takes its memory from the system and gives it back; in pages of 4 KiB that
+  costs a tenth to a sixth of the time of a small model's step. $GLIBC_TUNABLES is read before a
+  program begins, hence the second start; whoever sets it decides instead.
+  """
+  setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+  if "GLIBC_TUNABLES" in os.environ or not setting.exists():
+    return
+  if "[madvise]" in setting.read_text():
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: str = "") -> str:

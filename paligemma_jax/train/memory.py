@@ -1,6 +1,7 @@
 """When memory runs out: what the message says, and what to change."""
 
 import contextlib
+import ctypes
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,17 @@ _NEEDS = (
   rf"requires {_AMOUNT}, exceeds available \w+ {_AMOUNT}",
   rf"Used {_AMOUNT} of {_AMOUNT} ",
 )
+
+
+def release() -> None:
+  """Gives what is free but still held back to the system, where glibc does the allocating.
+
+  Compiling a training step leaves some hundred MB of that.
+  """
+  try:
+    ctypes.CDLL(None).malloc_trim(0)
+  except (AttributeError, OSError, TypeError):  # another C library
+    pass
 
 
 def is_exhausted(error: BaseException) -> bool:

@@ -128,6 +128,7 @@ class Run:
       self.log.say(f"compiling the training step for {length - 1} tokens of text …")
       with self.log.outside() as seconds:
         result = jax.block_until_ready(train_step(state, batch))
+        memory.release()
         self.log.say(
           f"compiled in {seconds():.0f} s; {self.compiled.programs} programs so far, in"
           f" {self.compiled.seconds:.0f} s"
