@@ -12,6 +12,7 @@ from typing import Any
 
 ROUNDS = 5
 SECONDS = 1.0  # of one measurement, at least; one job may take longer
+LONG = 5.0  # seconds of a job from which 3 rounds are enough
 
 
 class Failed(Exception):
@@ -78,30 +79,28 @@ def race(
   *,
   rounds: int = ROUNDS,
   seconds: float = SECONDS,
-  progress=lambda: None,
 ) -> dict[str, dict[str, list[float]]]:
   """Lets the contenders do their jobs in turns.
 
   Args:
     contenders: by name.
     jobs: what each of them does in every round; those it does not know are left out.
-    rounds: how often.
+    rounds: how often; at most 3 times where a job is `LONG`.
     seconds: that a measurement takes at least: short jobs are done several times.
-    progress: called after every round.
 
   Returns:
     contender -> job -> seconds of one time, round by round.
   """
   taken: dict[str, dict[str, list[float]]] = {name: {} for name in contenders}
-  times = {}
+  times, longest = {}, 0.0
   for name, c in contenders.items():
     for job in (j for j in jobs if j in c.first):
       taken[name][job] = []
-      times[name, job] = max(1, math.ceil(seconds / c.run(job)))
-  for _ in range(rounds):
+      longest = max(longest, once := c.run(job))
+      times[name, job] = max(1, math.ceil(seconds / once))
+  for _ in range(rounds if longest < LONG else min(rounds, 3)):
     for name, job in times:
       taken[name][job].append(contenders[name].run(job, times[name, job]))
-    progress()
   return taken
 
 
