@@ -20,6 +20,9 @@ def start() -> None:
   logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every step of a save
 
 
+_HUGE_PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
 def take_huge_pages() -> None:
   """Starts this process anew, once, with huge pages for what is allocated, where Linux leaves that
   to the program and glibc can ask for it.
@@ -28,10 +31,9 @@ def take_huge_pages() -> None:
   costs a tenth to a sixth of the time of a small model's step. $GLIBC_TUNABLES is read before a
   program begins, hence the second start; whoever sets it decides instead.
   """
-  setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
-  if "GLIBC_TUNABLES" in os.environ or not setting.exists():
+  if "GLIBC_TUNABLES" in os.environ or not _HUGE_PAGES.exists():
     return
-  if "[madvise]" in setting.read_text():
+  if "[madvise]" in _HUGE_PAGES.read_text():
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
