@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -90,12 +91,14 @@ def unflatten(flat: dict[str, Any]) -> dict:
 def make_mesh(axes: dict[str, int], devices: list | None = None) -> Mesh:
   """Returns a mesh with the named axis sizes; one size may be -1, "the rest of the devices".
 
+  TPU slices follow each other along the first axes that they divide, never along the last one.
+
   Args:
     axes: mesh axis name -> size, e.g. {"data": 1, "fsdp": -1, "tensor": 1}.
     devices: default all devices of all processes.
 
   Raises:
-    UserError: the sizes do not multiply to the number of devices.
+    UserError: the sizes do not multiply to the number of devices, or slices do not divide them.
   """
   devices = jax.devices() if devices is None else devices
   sizes = dict(axes)
@@ -105,9 +108,34 @@ def make_mesh(axes: dict[str, int], devices: list | None = None) -> Mesh:
     raise errors.UserError(
       f"mesh {dict(axes)} does not fill {len(devices)} devices; choose sizes whose product is {len(devices)}"
     )
-  return jax.make_mesh(
-    tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices
+  names, kinds = tuple(sizes), (AxisType.Auto,) * len(sizes)
+  slices = len({getattr(d, "slice_index", 0) for d in devices})
+  if slices == 1:
+    return jax.make_mesh(tuple(sizes.values()), names, axis_types=kinds, devices=devices)
+  between = between_slices(sizes, slices)
+  inside = tuple(size // n for size, n in zip(sizes.values(), between, strict=True))
+  laid = mesh_utils.create_hybrid_device_mesh(
+    inside, between, devices, allow_split_physical_axes=True
   )
+  return Mesh(laid, names, kinds)
+
+
+def between_slices(sizes: dict[str, int], slices: int) -> tuple[int, ...]:
+  """How many slices lie along each axis of a mesh: of the first axes as many as divide.
+
+  Raises:
+    UserError: not all of them find a place before the last axis, whose traffic is the heaviest.
+  """
+  between, left = [], slices
+  for size in list(sizes.values())[:-1]:
+    between.append(math.gcd(size, left))
+    left //= between[-1]
+  if left > 1:
+    raise errors.UserError(
+      f"mesh {dict(sizes)}: {slices} slices of devices do not divide"
+      f" {' x '.join(list(sizes)[:-1])}; make one of them a multiple of {slices}"
+    )
+  return (*between, 1)
 
 
 def use(mesh: Mesh | None) -> contextlib.AbstractContextManager:

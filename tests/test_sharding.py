@@ -1,5 +1,10 @@
 """Rules, meshes and placed arrays, on eight simulated devices."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -93,6 +98,40 @@ def test_sizes_of_a_mesh_by_name_and_by_number():
 def test_a_mesh_that_does_not_fill_the_devices_is_refused():
   with pytest.raises(errors.UserError, match="8 devices"):
     sharding.make_mesh({"data": 3, "fsdp": -1})
+
+
+@pytest.mark.parametrize(
+  "sizes, slices, want",
+  [((4, 8, 2), 2, (2, 1, 1)), ((1, 16, 2), 4, (1, 4, 1)), ((2, 16, 1), 8, (2, 4, 1))],
+)
+def test_slices_follow_each_other_along_the_first_axes_that_they_divide(sizes, slices, want):
+  assert sharding.between_slices(dict(zip(("data", "fsdp", "tensor"), sizes)), slices) == want
+
+
+def test_no_slice_is_crossed_inside_the_last_axis():
+  with pytest.raises(errors.UserError, match="2 slices of devices do not divide data x fsdp"):
+    sharding.between_slices({"data": 1, "fsdp": 3, "tensor": 8}, 2)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+def test_devices_of_two_tpu_slices():
+  code = (
+    "from jax.experimental import topologies as t\n"
+    "from paligemma_jax import sharding\n"
+    "devices = t.get_topology_desc(topology_name='v5e:4x4', platform='tpu', num_slices=2).devices\n"
+    "mesh = sharding.make_mesh({'data': 2, 'fsdp': -1, 'tensor': 2}, list(devices))\n"
+    "print([{d.slice_index for d in half.ravel()} for half in mesh.devices])"
+  )
+  env = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  }
+  run = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env, check=True
+  )
+  assert run.stdout.split("\n")[-2] == "[{0}, {1}]"
 
 
 def test_flatten_and_unflatten_are_inverse():
