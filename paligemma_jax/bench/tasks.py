@@ -6,7 +6,8 @@ A report is plain data, made for JSON:
      "failed": {contender: why}, "cases": [case, …]}
     case: {"case": words, "unit": what one time is of, "work": {"flops"} or {"bytes"} of it,
            "contenders": {"ours" | "eager" | …: {"median", "lowest", "highest": seconds,
-                          "of_limit": share of the machine's limit, "peak", "own": bytes}},
+                          "of_limit": share of the machine's limit, "peak", "own": bytes of the
+                          host's memory, with and without the libraries}},
            "ratio": how many times as fast as the faster peer, median over the rounds}
 """
 
@@ -115,7 +116,7 @@ TASKS = {"train": train, "generate": generate, "load": load, "convert": convert}
 
 
 def token_bytes(config: variants.ModelConfig, batch_size: int, text_len: int, new: int) -> int:
-  """Bytes in float32 that one step of decoding has to read: the decoder's weights and the cache."""
+  """Bytes, in float32, that one step of decoding has to read: the decoder's weights and the cache."""
   c, shapes = config.llm, variants.decoder_shapes(config.llm)
   weights = sum(math.prod(shape) for shape in shapes.values())
   columns = config.img.num_tokens + text_len + new

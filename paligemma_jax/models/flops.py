@@ -159,7 +159,8 @@ def passes(
   trains. The logits are always computed a second time (`models/loss.py`), and so are the scores
   of attention in blocks (`models/attention.py`), beside what `remat` asks for. The TPU's kernel
   computes the scores in each of its two backward passes, and in both the gradient of the
-  probabilities, which is a product as large as that of the values.
+  probabilities, which is a product as large as that of the values. That the CPU's form computes the
+  scores once more is left out: no roofline is drawn for a CPU.
 
   Args:
     config: dimensions.
