@@ -10,11 +10,10 @@ what the same machine reached in the same rounds with one product of matrices or
 
 import argparse
 import json
-import os
 import pathlib
 import sys
 
-from paligemma_jax import errors
+from paligemma_jax import errors, storage
 from paligemma_jax.cli import runtime
 
 WHAT = ("train", "generate", "load", "convert", "data")
@@ -50,10 +49,7 @@ def run(args: argparse.Namespace) -> None:
     _describe(report)
   print(runtime.table(rows, right=range(1, len(rows[0]))))
   if args.json:
-    path = pathlib.Path(args.json)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(temporary, path)
+    storage.write_whole(pathlib.Path(args.json), json.dumps(report, indent=1) + "\n")
 
 
 def _describe(report: dict) -> None:
