@@ -10,6 +10,7 @@ what the same machine reached in the same rounds with one product of matrices or
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> None:
   if args.json:
     runtime.check_folder("--json", args.json)
   runtime.start()
+  # Contenders share a GPU: none of them takes its memory in advance.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   if args.what == "data":
     from paligemma_jax.bench import data
 
