@@ -9,16 +9,27 @@ A score is a function from rows to {name: value}, 0..1 except for perplexity, wh
 from collections.abc import Callable
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import boxes, likelihood, masks, text
+from paligemma_jax.metrics import boxes, choice, counting, likelihood, masks, text, vqa
+from paligemma_jax.metrics.intervals import interval
+
+__all__ = ["METRICS", "interval", "resolve", "with_scores"]
 
 METRICS = {
   "exact_match": text.exact_match,
+  "perplexity": likelihood.perplexity,  # the runner generates nothing for it
+  "vqa_v2": vqa.vqa_v2,
+  "vqa": vqa.vqa,
+  "vqa_lower": vqa.vqa_lower,
+  "relaxed_accuracy": text.relaxed_accuracy,
+  "pope": choice.pope,
+  "pope_official": choice.pope_official,
+  "mmvp": choice.mmvp,
+  "rsvqa": vqa.rsvqa,
+  "tallyqa": counting.tallyqa,
+  "science_qa": choice.science_qa,
   "boxes": boxes.score,
   "masks": masks.score,
-  "perplexity": likelihood.perplexity,  # the runner generates nothing for it
 }
-# Those whose score of a single row says how good that row is; galleries sort by it.
-PER_ROW = frozenset(METRICS.values())
 
 
 def resolve(metric: str | Callable | None, where: str = "metric") -> Callable[[list[dict]], dict]:
@@ -42,5 +53,6 @@ def resolve(metric: str | Callable | None, where: str = "metric") -> Callable[[l
 
 
 def with_scores(score: Callable[[list[dict]], dict], rows: list[dict]) -> list[dict]:
-  """The rows, each with "scores": {name: value} of that row alone, {} where that says nothing."""
-  return [{**row, "scores": dict(score([row])) if score in PER_ROW else {}} for row in rows]
+  """The rows, each with "scores": {name: value} that say how good it is; {} of a user's function."""
+  per_row = score.per_row(rows) if hasattr(score, "per_row") else [{}] * len(rows)
+  return [{**row, "scores": dict(own)} for row, own in zip(rows, per_row)]

@@ -1,13 +1,25 @@
 """Scores of detection: do the boxes of an answer lie where they should?"""
 
-from paligemma_jax.metrics import matching
+import numpy as np
+
+from paligemma_jax.metrics import matching, scores
 
 _THRESHOLD = (
   0.5  # IoU from which a box counts as found, as in PASCAL VOC (doi:10.1007/s11263-009-0275-4)
 )
 
 
-def score(rows: list[dict]) -> dict[str, float]:
+def _with_nothing(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """What has no denominator is 1 where there is nothing at all, else 0."""
+  nothing = np.isnan(values["box_iou"]) & np.isnan(values["precision_at_0.5"])
+  return {name: np.where(np.isnan(v), nothing, v) for name, v in values.items()}
+
+
+@scores.of_terms(
+  alone=("box_iou", "recall_at_0.5", "precision_at_0.5"),
+  finish=_with_nothing,
+)
+def score(rows: list[dict]) -> scores.Terms:
   """Mean overlap, recall and precision of boxes, 0..1, over all objects of all rows.
 
   Within a row, boxes of the same label are paired one to one so that their summed IoU is largest.
@@ -22,21 +34,20 @@ def score(rows: list[dict]) -> dict[str, float]:
     "precision_at_0.5": share of predicted boxes that are such partners. No truths and nothing
     predicted scores 1: nothing was there to find, nothing was made up.
   """
-  total = found = predicted = 0
-  overlap = 0.0
-  for row in rows:
-    truths, guesses = row["objects"], row["pred_objects"]
-    best = matching.assign(matching.overlaps(truths, guesses, _iou))
-    overlap += best.sum()
-    found += int((best >= _THRESHOLD).sum())
-    total += len(truths)
-    predicted += len(guesses)
-  nothing = float(predicted == 0)
+  columns = np.array([_row_terms(row) for row in rows], np.float64).reshape(-1, 4).T
+  overlap, found, total, predicted = columns
   return {
-    "box_iou": float(overlap / total) if total else nothing,
-    "recall_at_0.5": found / total if total else nothing,
-    "precision_at_0.5": found / predicted if predicted else float(total == 0),
+    "box_iou": (overlap, total),
+    "recall_at_0.5": (found, total),
+    "precision_at_0.5": (found, predicted),
   }
+
+
+def _row_terms(row: dict) -> tuple[float, int, int, int]:
+  """Summed IoU, boxes found, true boxes and predicted boxes of a row."""
+  truths, guesses = row["objects"], row["pred_objects"]
+  best = matching.assign(matching.overlaps(truths, guesses, _iou))
+  return best.sum(), int((best >= _THRESHOLD).sum()), len(truths), len(guesses)
 
 
 def _iou(a: dict, b: dict) -> float:

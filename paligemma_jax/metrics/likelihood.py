@@ -1,7 +1,10 @@
 """How likely the true answers are to a model; scores in nats, lower is better."""
 
+from paligemma_jax.metrics import scores
 
-def perplexity(rows: list[dict]) -> dict[str, float]:
+
+@scores.of_terms(alone=("sum", "avg"))
+def perplexity(rows: list[dict]) -> scores.Terms:
   """Mean over examples, each weighing the same, of the negative log-likelihood of the suffix, nats.
 
   Despite the name nothing is exponentiated.
@@ -14,4 +17,4 @@ def perplexity(rows: list[dict]) -> dict[str, float]:
 
   Source: big_vision, evaluators/proj/paligemma/perplexity.py.
   """
-  return {key: sum(row[f"nll_{key}"] for row in rows) / len(rows) for key in ("sum", "avg")}
+  return {key: scores.array([row[f"nll_{key}"] for row in rows]) for key in ("sum", "avg")}

@@ -1,9 +1,12 @@
 """Scores of segmentation: do the masks of an answer cover what they should?"""
 
-from paligemma_jax.metrics import matching
+import numpy as np
+
+from paligemma_jax.metrics import matching, scores
 
 
-def score(rows: list[dict]) -> dict[str, float]:
+@scores.of_terms(alone=("mask_iou", "box_at_0.5", "box_at_0.75"))
+def score(rows: list[dict]) -> scores.Terms:
   """Mean IoU of masks at the resolution of the picture, 0..1, over all true masks of all rows.
 
   A row with one truth is read as the reference reads it: the first predicted object counts, the
@@ -22,24 +25,24 @@ def score(rows: list[dict]) -> dict[str, float]:
 
   Source: big_vision, evaluators/proj/paligemma/transfers/segmentation.py.
   """
-  ious, boxes, invalid, counted = [], [], 0, 0
-  for row in rows:
-    truths = row["objects"]
-    if not truths:
-      continue
-    guesses = [o for o in row["pred_objects"][: len(truths)] if o.get("mask") is not None]
-    ious += matching.assign(matching.overlaps(truths, guesses, _mask_iou)).tolist()
-    boxes += matching.assign(matching.overlaps(truths, guesses, _box_iou)).tolist()
-    counted += 1
-    invalid += not guesses
-  if not counted:
-    return {}
+  columns = np.array([_row_terms(row) for row in rows], np.float64).reshape(-1, 5).T
+  iou, half, three_quarters, invalid, truths = columns
   return {
-    "mask_iou": sum(ious) / len(ious),
-    "box_at_0.5": sum(iou >= 0.5 for iou in boxes) / len(boxes),
-    "box_at_0.75": sum(iou >= 0.75 for iou in boxes) / len(boxes),
-    "invalid": invalid / counted,
+    "mask_iou": (iou, truths),
+    "box_at_0.5": (half, truths),
+    "box_at_0.75": (three_quarters, truths),
+    "invalid": (invalid, (truths > 0).astype(np.float64)),
   }
+
+
+def _row_terms(row: dict) -> tuple[float, int, int, bool, int]:
+  """Summed mask IoU, boxes above 0.5 and 0.75, no mask at all, and true masks of a row."""
+  truths = row["objects"]
+  guesses = [o for o in row["pred_objects"][: len(truths)] if o.get("mask") is not None]
+  masks = matching.assign(matching.overlaps(truths, guesses, _mask_iou))
+  boxes = matching.assign(matching.overlaps(truths, guesses, _box_iou))
+  invalid = bool(truths) and not guesses
+  return masks.sum(), (boxes >= 0.5).sum(), (boxes >= 0.75).sum(), invalid, len(truths)
 
 
 def _mask_iou(a: dict, b: dict) -> float:

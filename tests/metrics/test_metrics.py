@@ -13,14 +13,41 @@ ROW = {
   "nll_sum": 0.8,
   "nll_avg": 0.4,
 }
+# What single metrics need in another form.
+OWN = {
+  "vqa_v2": {"suffix": ["a"] * 10},
+  "pope": {"suffix": "yes"},
+  "pope_official": {"suffix": "yes"},
+  "tallyqa": {"suffix": "2"},
+}
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_every_metric_gives_named_numbers(name):
-  scores = metrics.resolve(name)([ROW, ROW])
+  row = ROW | OWN.get(name, {})
+  scores = metrics.resolve(name)([row, row])
   assert scores
   for key, value in scores.items():
-    assert isinstance(key, str) and 0 <= value <= 1  # of this row perplexity, too
+    assert isinstance(key, str) and type(value) is float
+    assert 0 <= value <= (2 if key.startswith("num/") else 1)  # of this row perplexity, too
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_every_metric_says_of_each_row_how_good_it_is(name):
+  row = ROW | OWN.get(name, {})
+  both = metrics.with_scores(metrics.resolve(name), [row, row])
+  assert all(one["scores"] for one in both)
+  assert all(type(value) is float for one in both for value in one["scores"].values())
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_every_metric_has_intervals(name):
+  row = ROW | OWN.get(name, {})
+  score = metrics.resolve(name)
+  got, point = metrics.interval(score, [row] * 4, samples=20), score([row] * 4)
+  assert got.keys() == {key for key in point if not key.startswith("num/")}
+  for key, (low, high) in got.items():  # of equal rows every sample is the same
+    assert low == pytest.approx(point[key]) and high == pytest.approx(point[key])
 
 
 def test_an_unknown_metric_names_the_place_and_the_nearest():

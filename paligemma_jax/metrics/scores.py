@@ -1,0 +1,114 @@
+"""What a score is made of: terms of every row, so that one row, all rows and samples of them count.
+
+A metric is written as a function from rows to terms: for each name an array float64[N], NaN where a
+row does not count, or a pair (numerators, denominators), each float64[N]. The score is the mean of
+the array, or the quotient of the pair's sums. Both are weighted sums, so a bootstrap of thousands of
+samples is one product of matrices (`intervals`).
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+_NONE = np.zeros((2, 0, 0))
+Terms = dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
+Scores = dict[str, float]
+
+
+class Score:
+  """A metric: rows -> {name: value}.
+
+  Args:
+    terms: rows -> terms, see above. Its docstring is the metric's. Arrays may be longer or shorter
+      than the rows (pairs of questions): their places are what a bootstrap draws.
+    finish: {name: quotients float64[S]} of S samples -> what to report; None: the quotients.
+    alone: names that say how good a single row is, best first; none: {} for every row.
+  """
+
+  def __init__(
+    self,
+    terms: Callable[[list[dict]], Terms],
+    finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+    alone: Sequence[str] = (),
+  ):
+    self.terms, self.finish, self.alone = terms, finish, alone
+    functools.update_wrapper(self, terms)
+
+  def __call__(self, rows: list[dict]) -> Scores:
+    """The scores of all rows; a name that no row counts for is left out."""
+    units, weigh = self.weighted(rows)
+    values = weigh(np.ones((1, units)))
+    return {name: float(v[0]) for name, v in values.items() if not np.isnan(v[0])}
+
+  def per_row(self, rows: list[dict]) -> list[Scores]:
+    """For each row the scores that say how good it is, seen as one of all these rows."""
+    values = self._finished(*_columns(self.terms(rows)))
+    out = [{} for _ in rows]
+    for name in self.alone:
+      for scores, value in zip(out, values.get(name, ())):
+        if not np.isnan(value):
+          scores[name] = float(value)
+    return out
+
+  def weighted(self, rows: list[dict]) -> tuple[int, Callable[[np.ndarray], dict]]:
+    """How many units a sample draws from, and weights float64[S, units] -> {name: float64[S]}.
+
+    A value is NaN where nothing counts.
+    """
+    names, tops, bottoms = _columns(self.terms(rows))
+    return tops.shape[1], lambda weights: self._finished(
+      names, tops @ weights.T, bottoms @ weights.T
+    )
+
+  def _finished(self, names, tops, bottoms):
+    """{name: float64[S]} of sums float64[names, S]."""
+    values = dict(zip(names, quotient(tops, bottoms)))
+    return self.finish(values) if self.finish else values
+
+
+def of_terms(alone: Sequence[str] = (), finish: Callable | None = None) -> Callable[..., Score]:
+  """Makes a `Score` of a function from rows to terms: `@scores.of_terms(alone=("acc",))`."""
+  return lambda terms: Score(terms, finish, alone)
+
+
+def array(values: Sequence[float | bool | None]) -> np.ndarray:
+  """float64[N] with NaN for None."""
+  return np.array([np.nan if v is None else v for v in values], np.float64)
+
+
+def only(values: np.ndarray, counts: Sequence[bool]) -> np.ndarray:
+  """The values where `counts`, NaN elsewhere."""
+  return np.where(np.asarray(counts, bool), values, np.nan)
+
+
+def count(counts: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+  """Terms whose score is the number of rows that count; with none the name is left out."""
+  counts = np.asarray(counts, np.float64)
+  return counts * len(counts), np.full(len(counts), float(counts.any()))
+
+
+def mean(values: Sequence[np.ndarray]) -> np.ndarray:
+  """Mean of K values float64[S] in every sample, over those that are not NaN; NaN if none is."""
+  seen = ~np.isnan(values)
+  return quotient(np.where(seen, values, 0.0).sum(axis=0), seen.sum(axis=0))
+
+
+def quotient(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+  """top / bottom, NaN where bottom is 0."""
+  with np.errstate(divide="ignore", invalid="ignore"):
+    return np.where(bottom == 0, np.nan, top / bottom)
+
+
+def _columns(terms: Terms) -> tuple[list[str], np.ndarray, np.ndarray]:
+  """The names, and numerators and denominators as float64[names, units]."""
+  pairs = [_pair(term) for term in terms.values()]
+  tops, bottoms = (np.array(part, np.float64) for part in zip(*pairs)) if pairs else _NONE
+  return list(terms), tops, bottoms
+
+
+def _pair(term) -> tuple[np.ndarray, np.ndarray]:
+  if isinstance(term, tuple):
+    return term
+  counts = ~np.isnan(term)
+  return np.where(counts, term, 0.0), counts.astype(np.float64)
