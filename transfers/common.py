@@ -6,11 +6,18 @@ every key can be set on the command line: `--config.train.lr=3e-5`.
 Numbers: big_vision, configs/proj/paligemma/transfers/common.py and forkme.py.
 """
 
+import re
+
 import ml_collections
 from ml_collections import config_dict
 
-from paligemma_jax import errors
+from paligemma_jax import cache, errors
+from paligemma_jax.configs import published
 
+FAMILIES = ("", "pg2_3b", "pg2_10b", "pg2_28b")  # of checkpoints; "" is PaliGemma
+RULES = dict(  # what every source may have besides, see docs/data.md
+  lower=False, draw="any", resize="", fit="stretch", outline="", frames=0, stride=1
+)  # fmt: skip
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -65,7 +72,7 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c = ml_collections.ConfigDict()
   c.seed = 0
   c.resume = ""  # "override": go on although the config differs from the workdir's
-  c.build = ""  # "digits": make the embedded default's data, tokenizer and codec first
+  c.build = ""  # "digits": make the embedded default's data first; "sample:TASK": a miniature
   c.mesh = "fsdp"  # a name in configs/meshes.py
   c.log_every = 50  # steps
   c.wandb = ""  # "PROJECT" or "ENTITY/PROJECT" of Weights & Biases for the metrics; "": none
@@ -85,10 +92,12 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c.input.resize = ""  # "bilinear_antialias", "bilinear", "bicubic"; "": the checkpoint's
   c.input.tokenizer = ""  # file or folder; "": beside the checkpoint, $PALIGEMMA_TOKENIZER
   c.input.codec = ""  # npz of the mask codec, for segmentation
+  c.input.truncate = False  # texts longer than text_len are cut, as the reference does; else errors
   c.input.max_unreadable = 10  # pictures; with one more the run stops, till then they weigh 0
 
   c.train = _train()
   c.evals = ml_collections.ConfigDict()  # name -> evaluate(...)
+  c.expect = ml_collections.ConfigDict()  # name -> a published score, see configs/published.py
   c.checkpoint = ml_collections.ConfigDict()
   c.checkpoint.every = 1000  # steps
   c.checkpoint.keep = 3  # how many of the newest stay
@@ -144,6 +153,7 @@ def jsonl(
   weight: float = 1.0,
   augment: tuple[str, ...] = (),
   where: str = "",
+  **rules,
 ) -> ml_collections.ConfigDict:
   """A JSONL file as a source, one object per line.
 
@@ -155,8 +165,9 @@ def jsonl(
     weight: share in a mixture, relative to the other sources.
     augment: random changes of the pictures in training, see processing/augment.py.
     where: keeps only some records; "": all.
+    **rules: keys of `RULES`, how answers are drawn and pictures are made.
   """
-  return _source("jsonl", path, task, prefix, suffix, weight, augment, where=where)
+  return _source("jsonl", path, task, prefix, suffix, weight, augment, rules, where=where)
 
 
 def tfds(
@@ -171,6 +182,7 @@ def tfds(
   fields: tuple[tuple[str, str], ...] = (),
   boxes: str = "yxyx_unit",
   max_images: int = 0,
+  **rules,
 ) -> ml_collections.ConfigDict:
   """A data set that TFDS prepared as array_record files; what is not named is as in `jsonl`.
 
@@ -183,7 +195,7 @@ def tfds(
     max_images: most pictures of one record; 0: one for each "image" in `fields`.
   """
   return _source(
-    "tfds", path, task, prefix, suffix, weight, augment,
+    "tfds", path, task, prefix, suffix, weight, augment, rules,
     split=split, data_dir=data_dir, fields=fields, boxes=boxes, max_images=max_images,
   )  # fmt: skip
 
@@ -200,6 +212,7 @@ def hf(
   fields: tuple[tuple[str, str], ...] = (),
   boxes: str = "xywh",
   max_images: int = 0,
+  **rules,
 ) -> ml_collections.ConfigDict:
   """A data set of the Hugging Face Hub or its folder; what is not named is as in `tfds`.
 
@@ -209,7 +222,7 @@ def hf(
     name: which of its configurations; "": the default.
   """
   return _source(
-    "hf", path, task, prefix, suffix, weight, augment,
+    "hf", path, task, prefix, suffix, weight, augment, rules,
     split=split, name=name, fields=fields, boxes=boxes, max_images=max_images,
   )  # fmt: skip
 
@@ -224,6 +237,7 @@ def arrayrecord(
   fields: tuple[tuple[str, str], ...] = (),
   boxes: str = "xyxy",
   max_images: int = 0,
+  **rules,
 ) -> ml_collections.ConfigDict:
   """ArrayRecord files of JSON objects or tf.train.Examples; what is not named is as in `tfds`.
 
@@ -231,7 +245,7 @@ def arrayrecord(
     path: a file or a pattern, "data/train.array_record-*".
   """
   return _source(
-    "arrayrecord", path, task, prefix, suffix, weight, augment,
+    "arrayrecord", path, task, prefix, suffix, weight, augment, rules,
     fields=fields, boxes=boxes, max_images=max_images,
   )  # fmt: skip
 
@@ -239,9 +253,13 @@ def arrayrecord(
 SOURCES = {"jsonl": jsonl, "tfds": tfds, "hf": hf, "arrayrecord": arrayrecord}  # by "kind"
 
 
-def _source(kind, path, task, prefix, suffix, weight, augment, **rest):
+def _source(kind, path, task, prefix, suffix, weight, augment, rules, **rest):
+  if unknown := [key for key in rules if key not in RULES]:
+    raise errors.UserError(
+      f'a source has no key "{unknown[0]}"{errors.did_you_mean(unknown[0], RULES)}'
+    )
   shared = dict(kind=kind, path=path, task=task, prefix=prefix, suffix=suffix, weight=weight)
-  return ml_collections.ConfigDict(shared | dict(augment=augment) | rest)
+  return ml_collections.ConfigDict(shared | dict(augment=augment) | RULES | rules | rest)
 
 
 def evaluate(
@@ -270,3 +288,84 @@ def evaluate(
       sampler=sampler, limit=limit,
     )
   )  # fmt: skip
+
+
+def start(arg: str | None, hparams: dict, text_len: int, pg2_lr: dict | None = None, **defaults):
+  """The config of a published transfer before its data, and the arguments it was asked for with.
+
+  Args:
+    arg: "res=448,final,variant=pg2_10b,debug" and what `defaults` adds: pixels a side, whether the
+      split of the published number is trained on, a name in `FAMILIES`, and `debug`.
+    hparams: pixels a side -> the settings of the published run: epochs or steps, batch_size, lr,
+      weight_decay, label_smoothing, dropout, and freeze_vit.
+    text_len: tokens; longer texts are cut, as the reference does.
+    pg2_lr: "3b", "10b", "28b" -> the rate of PaliGemma 2; None: as PaliGemma.
+    **defaults: further arguments; "resize" is how pictures become small.
+
+  Returns:
+    (config, arguments).
+  """
+  resize = defaults.pop("resize", "bilinear")
+  a = args(arg, res=min(hparams), final=False, variant="", debug=False, **defaults)
+  for key, known in (("res", [*map(str, hparams)]), ("variant", FAMILIES)):
+    if str(a[key]) not in known:
+      hint = errors.did_you_mean(str(a[key]), known)
+      raise errors.UserError(f'config argument "{key}": "{a[key]}" is not published{hint}')
+  c, h = base(a.res, text_len), dict(hparams[a.res])
+  c.input.update(resize=resize, truncate=True)
+  c.model.dropout = h.pop("dropout", 0.0)
+  c.train.freeze = ("img/.*",) if h.pop("freeze_vit", False) else ()
+  c.train.update(h)
+  if a.variant:
+    size = a.variant.removeprefix("pg2_")
+    c.model.init = f"pt_{size}_{a.res}.npz"
+    c.train.lr = (pg2_lr or {}).get(size, c.train.lr)
+  return c, a
+
+
+def add_evals(
+  c, data, metric: str, every: float, batch_size: int = 1024, sampler="greedy", **splits
+):
+  """Adds an evaluation for every name -> split; `data` makes a source of a split."""
+  for name, split in splits.items():
+    c.evals[name] = evaluate(data(split), metric, every, c.input.text_len, batch_size, sampler)
+
+
+def add_perplexity(c, data, every: float, **splits):
+  """Adds NAME_pplx, how likely the answers are that training would draw, for name -> split."""
+  for name, split in splits.items():
+    c.evals[f"{name}_pplx"] = evaluate(data(split), "perplexity", every, 1, c.train.batch_size)
+
+
+def finish(c, a, scores: dict | None = None, *tasks: str) -> ml_collections.ConfigDict:
+  """The config with what is published about it, made small if `debug` asks for that.
+
+  Args:
+    c, a: as `start` gives them, the data added.
+    scores: as `published.scores` reads them.
+    *tasks: that `paligemma data build` prepares the data of; `debug` takes their miniatures.
+  """
+  c.expect = ml_collections.ConfigDict(published.scores(scores or {}, a.res, a.variant, a.final))
+  return debug(c, *tasks) if a.debug else c
+
+
+def debug(c: ml_collections.ConfigDict, *tasks: str) -> ml_collections.ConfigDict:
+  """Two steps of a tiny model on the miniatures of the tasks; all sizes are those of all transfers.
+
+  Args:
+    c: of a transfer; one that only evaluates trains on what it evaluates.
+    *tasks: as in `finish`.
+  """
+  small, files = base(res=0, text_len=32), cache.directory("samples-1")
+  small.update(build="sample:" + "+".join(tasks), log_every=1, evals=c.evals, expect=c.expect)
+  small.model.update(init="", preset="tiny", remat="none")
+  tokenizer, codec = str(files / "tokenizer.model"), str(files / "codec.npz")
+  small.input.update(resize=c.input.resize, truncate=True, tokenizer=tokenizer, codec=codec)
+  small.train.data = c.train.data or {"debug": next(iter(c.evals.values())).data}
+  small.train.update(steps=2, batch_size=2, lr=1e-3)
+  for e in small.evals.values():
+    e.update(limit=4, batch_size=2, max_new_tokens=8, sampler="greedy", every=1.0)
+  for source in (*small.train.data.values(), *(e.data for e in small.evals.values())):
+    split = re.sub(r"\[[^]]*\]", "", source.split)  # a slice of so little may be empty
+    source.update(data_dir=str(files / "data"), split=split, frames=min(source.frames, 2))
+  return small

@@ -65,7 +65,7 @@ def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
   from paligemma_jax.models import paligemma
   from paligemma_jax.train import settings, setup
 
-  c = settings.check(given)
+  c = settings.check(given, train=False)
   setup.build(c.build)
   inputs = setup.open_inputs(c)
   if inputs.source.config is None:
@@ -76,7 +76,8 @@ def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
       for name in names
       if (c.evals[name].metric == "perplexity") == whole
     }
-    pipeline.check(paths, inputs.processor, c.input.text_len, train=whole)
+    text_len = 0 if c.input.truncate else c.input.text_len
+    pipeline.check(paths, inputs.processor, text_len, train=whole)
   for name in names:  # each batch must divide
     mesh, rules = setup.make_mesh(c.mesh, c.evals[name].batch_size)
   model = paligemma.PaliGemma(inputs.config, c.model.dtype or vlm.default_dtype(), rules=rules)

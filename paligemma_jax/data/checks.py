@@ -29,7 +29,8 @@ def check(
       messages tell the user to set.
     processor: with a tokenizer, to measure lengths; None skips that.
     text_len: longest text that fits, in tokens of BOS, prefix, newline and suffix.
-    train: whether prefix and suffix together must fit; else the prefix alone, as when answering.
+    train: whether prefix and suffix together must fit, and there must be a suffix; else the prefix
+      alone, as when answering.
   """
   found = []
   for name, config in configs.items():
@@ -55,7 +56,7 @@ def findings(
     except errors.UserError as e:
       report.add("json", i, str(e).removeprefix(f"{source.place(i)}: "))
       continue
-    found = list(problems.of_record(record, rules, name))
+    found = list(problems.of_record(record, rules, name, train))
     for kind, text in found:
       report.add(kind, i, text)
     if not found:

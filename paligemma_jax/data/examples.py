@@ -1,93 +1,20 @@
-"""Record -> Example: what is asked about a picture and what should be answered.
+"""Record -> Example: its pictures, read, and one of the questions that `tasks` makes of it."""
 
-One record can make several questions or have several answers; `drafts` lists them all. Training
-draws one of them, evaluation takes the first, the length check measures every one.
-
-  text      prefix and suffix as they stand; a list of suffixes gives one draft each
-  detect    "detect cat ; dog" -> "<loc…>… cat ; <loc…>… dog"
-  segment   "segment cat" -> box, 16 mask codes and label of every cat; one draft per label
-"""
-
-import dataclasses
-import string
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from paligemma_jax import errors, structs
-from paligemma_jax.data import files, sources
+from paligemma_jax.data import files, sources, tasks
 from paligemma_jax.processing import augment as augments
-from paligemma_jax.processing import boxes, image, masks
+from paligemma_jax.processing import draw, image, masks
 
-# Mask codes of a record, per object; None where the object has no mask.
-Codes = Sequence[tuple[int, ...] | None]
-_NO_CODES = (0,) * 16  # stands in where only the length of the text matters
+Rules, Codes, drafts = tasks.Rules, tasks.Codes, tasks.drafts
 _EMBEDDED = 24  # records of an evaluation whose pictures its report can show
 
 
 class UnreadableImage(errors.UserError):
   """A picture of a record is missing, damaged or none; all else about the record may be right."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Draft:
-  """A question with one answer, before the picture is read."""
-
-  prefix: str
-  suffix: str | None
-  objects: tuple[int, ...] = ()  # which of the record's objects the answer is about
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-  """How a source's records become examples: the part of its config that is not about files."""
-
-  task: str = "text"
-  prefix: str = ""  # template; {field} is the record's value of that key; "": the task's own
-  suffix: str = "suffix"  # key of the answer, for the task "text"
-  augment: augments.Steps = ()  # random changes of the pictures, in training only
-
-  @classmethod
-  def of(cls, config, name: str = "data") -> "Rules":
-    """Reads the keys "task", "prefix", "suffix" and "augment" of a source config called `name`."""
-    task = config.get("task") or "text"
-    if task not in TASKS:
-      raise errors.UserError(f'{name}.task: "{task}" is unknown{errors.did_you_mean(task, TASKS)}')
-    prefix = config.get("prefix") or ""
-    try:
-      list(string.Formatter().parse(prefix))
-    except ValueError as e:
-      raise errors.UserError(
-        f'{name}.prefix: "{prefix}" is no template ({e}); write {{field}}, and {{{{ for a brace'
-      ) from None
-    augment = augments.parse(config.get("augment") or (), f"{name}.augment")
-    return cls(task, prefix, config.get("suffix") or "suffix", augment)
-
-  def fields(self) -> list[str]:
-    """Keys that the prefix template refers to."""
-    return [field for _, field, _, _ in string.Formatter().parse(self.prefix) if field is not None]
-
-
-def drafts(
-  record: dict,
-  rules: Rules,
-  size: tuple[int, int] = (1024, 1024),
-  codes: Codes | None = None,
-) -> list[Draft]:
-  """Every question and answer that the record may become, at least one.
-
-  Args:
-    record: as its source gives it.
-    rules: how to read it.
-    size: height and width in pixels of the picture that the boxes refer to. It changes the values
-      of the loc tokens only, never their number.
-    codes: mask codes per object, for "segment"; None writes code 0, of the same length.
-
-  Raises:
-    errors.UserError: a key is missing, without its place; `data.checks` names it.
-  """
-  return TASKS[rules.task](record, rules, size, codes)
 
 
 def make(
@@ -101,6 +28,7 @@ def make(
   extras: bool = False,
   rng: np.random.Generator | None = None,
   res: int = 0,
+  resize: str = "",
 ) -> structs.Example:
   """Reads record i and its pictures.
 
@@ -108,7 +36,7 @@ def make(
     source: where the record lies.
     i: its index.
     rules: how to read it.
-    choose: number of drafts -> index of the one to take.
+    choose: number of drafts, or of objects where `rules.draw` says so -> index of the one to take.
     codes: as in `drafts`.
     mirrored_codes: the same of the mirrored picture, where `rules.augment` may mirror it.
     extras: whether to fill Example.extras for the evaluators: all keys of the record, with "id"
@@ -116,28 +44,38 @@ def make(
       the first `_EMBEDDED` records, then the record's place), "suffix" (all answers), "height",
       "width" (of the picture that the objects refer to) and "objects" (those asked for, masks as
       bool[H, W]).
-    rng: draws what `rules.augment` does; None: the pictures stay as they are.
-    res: pixels a side that the model sees, for `rules.augment`.
+    rng: draws what `rules.augment` does, orders and sentences; None: all stays as it is.
+    res: pixels a side that the model sees, for `rules.augment` and `rules.outline`; 0: the latter
+      is drawn on the picture as it is.
+    resize: how the picture becomes that small, for `rules.outline`, if `rules.resize` is "".
 
   Raises:
     UnreadableImage: a picture cannot be read.
     errors.UserError: the record or another of its files cannot be used. Both name file and line.
   """
   record, place = source[i], source.place(i)
+  is_text = rules.task in tasks.TEXTS
+  if rules.frames and (shown := image_list(record)):
+    record = {**record, "image": [shown[k] for k in tasks.frames(len(shown), rules, rng)]}
   try:
     pictures = read_images(record, source.folder, place)
     if rng is not None and rules.augment:
       pictures, record, is_mirrored = _augmented(pictures, record, rules, rng, res)
       codes = mirrored_codes if is_mirrored else codes
+    if rules.fit == "pad":
+      pictures = [image.pad_to_square(picture) for picture in pictures]
     size = pictures[object_image(record)].shape[:2]
-    options = drafts(record, rules, size, codes)
+    options = drafts(record, rules, size, codes, rng)
+    if rules.outline:
+      pictures = [_outlined(p, record[rules.outline], rules, res, resize) for p in pictures]
+    answer = tasks.answers(record, rules, _values(record, rules)) if is_text else None
   except KeyError as e:
     raise errors.UserError(f'{place}: no key "{e.args[0]}" in the record or its objects') from None
   except errors.UserError as e:
     raise _placed(e, place) from None
-  draft = options[choose(len(options))]
+  draft = tasks.take(options, rules, choose, rng)
   text = f"{draft.prefix}{draft.suffix}"
-  if rules.task == "text" and augments.moves(rules.augment) and "<loc" in text:
+  if is_text and augments.moves(rules.augment) and "<loc" in text:
     raise errors.UserError(
       f"{place}: <loc> tokens written in the text would be wrong after augment; give the boxes as"
       ' "objects", or take crops and flips out of augment'
@@ -146,8 +84,8 @@ def make(
   if extras:
     objects = [record["objects"][k] for k in draft.objects] if draft.objects else []
     objects = objects or record.get("objects") or []
-    answer = record.get(rules.suffix) if rules.task == "text" else draft.suffix
-    answer = None if rules.task == "segment" and codes is None else answer  # not the stand-ins
+    if not is_text and (codes is not None or rules.task not in tasks.MASKED):
+      answer = draft.suffix  # else it has stand-ins
     kept = {**record, "id": record.get("id", i), "prefix": draft.prefix, "suffix": answer}
     named = [_named(given, source.folder, place, i) for given in image_list(record)]
     kept |= {"image": named if isinstance(record["image"], list) else named[0]}
@@ -183,7 +121,7 @@ def read_images(record: dict, folder: str, place: str) -> list[np.ndarray]:
 
 def _augmented(pictures, record, rules, rng, res):
   """(pictures, record with its boxes moved along, whether the objects' picture was mirrored)."""
-  objects = (record.get("objects") or []) if rules.task != "text" else []
+  objects = (record.get("objects") or []) if rules.task not in tasks.TEXTS else []
   target, changed = object_image(record), []
   for k, picture in enumerate(pictures):
     around = [o["box"] for o in objects] if k == target else []
@@ -191,6 +129,17 @@ def _augmented(pictures, record, rules, rng, res):
   moved = [{**o, "box": box.tolist()} for o, box in zip(objects, changed[target].boxes)]
   record = {**record, "objects": moved} if moved else record
   return [c.image for c in changed], record, changed[target].is_mirrored
+
+
+def _values(record, rules) -> dict:
+  """What the template of an answer may use."""
+  return tasks.indexed(record) if rules.task == "options" else record
+
+
+def _outlined(picture, box, rules, res, resize) -> np.ndarray:
+  if res:
+    picture = image.resize(picture, res, rules.resize or resize)
+  return draw.outline(picture, box)
 
 
 def image_list(record: dict) -> list[str | bytes]:
@@ -258,46 +207,3 @@ def _whole_mask(item, folder, size, place):
       f" {size[1]} x {size[0]}; store masks at the size of their picture"
     )
   return {"mask": mask}
-
-
-def _text(record, rules, size, codes):
-  prefix = _prefix(record, rules, record) if rules.prefix else record["prefix"]
-  answers = record.get(rules.suffix)
-  answers = answers if isinstance(answers, list) else [answers]
-  return [Draft(prefix, answer) for answer in answers or [None]]
-
-
-def _detect(record, rules, size, codes):
-  objects = record["objects"]
-  if not objects and not rules.prefix:
-    raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
-  labels = " ; ".join(dict.fromkeys(o["label"] for o in objects))
-  prefix = _prefix(record, rules, {**record, "label": labels}, "detect {label}")
-  found = [structs.Box(o["label"], *o["box"]) for o in objects]
-  return [Draft(prefix, boxes.format_boxes(found, *size), tuple(range(len(objects))))]
-
-
-def _segment(record, rules, size, codes):
-  objects = record["objects"]
-  found = []
-  for label in dict.fromkeys(o["label"] for o in objects):
-    which = tuple(k for k, o in enumerate(objects) if o["label"] == label)
-    shown = [
-      structs.Box(label, *objects[k]["box"], codes=tuple(codes[k]) if codes else _NO_CODES)
-      for k in which
-    ]
-    prefix = _prefix(record, rules, {**record, "label": label}, "segment {label}")
-    found.append(Draft(prefix, boxes.format_boxes(shown, *size), which))
-  if not found:
-    raise errors.UserError('"objects" is empty; a segment example needs one')
-  return found
-
-
-def _prefix(record: dict, rules: Rules, values: dict[str, Any], default: str = "") -> str:
-  try:
-    return (rules.prefix or default).format_map(values)
-  except (AttributeError, IndexError, TypeError, ValueError) as e:
-    raise errors.UserError(f'the prefix "{rules.prefix}" does not fit the record ({e})') from None
-
-
-TASKS = {"text": _text, "detect": _detect, "segment": _segment}

@@ -28,16 +28,25 @@ class Order:
       seed: of the shuffling.
     """
     self._numbers, self._ranks, self._counts = _pattern(_weights(sources))
-    self._streams = []
+    self._streams, self._lengths = [], list(lengths)
     for length, name in zip(lengths, sources, strict=True):
       ds = grain.MapDataset.range(length).seed(zlib.crc32(f"{seed}/{name}".encode()))
       self._streams.append(ds.shuffle().repeat())
 
   def __getitem__(self, position: int) -> tuple[int, int]:
+    number, taken = self._taken(position)
+    return number, int(self._streams[number][taken])
+
+  def visit(self, position: int) -> int:
+    """How often the record at this position has stood at earlier ones."""
+    number, taken = self._taken(position)
+    return taken // self._lengths[number]
+
+  def _taken(self, position: int) -> tuple[int, int]:
+    """(number of the source, how many positions before this one are its own)."""
     turn, place = divmod(position, len(self._numbers))
     number = int(self._numbers[place])
-    taken = turn * self._counts[number] + int(self._ranks[place])  # from this source before
-    return number, int(self._streams[number][taken])
+    return number, turn * self._counts[number] + int(self._ranks[place])
 
 
 def active(sources: Mapping[str, Mapping]) -> dict[str, Mapping]:

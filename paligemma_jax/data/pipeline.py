@@ -17,7 +17,7 @@ import grain
 import numpy as np
 
 from paligemma_jax import errors, structs
-from paligemma_jax.data import checks, examples, order, prepare
+from paligemma_jax.data import checks, examples, order, prepare, tasks
 from paligemma_jax.data import sources as sources_lib
 from paligemma_jax.data.batches import Batches, Unreadable
 from paligemma_jax.processing import augment, prompt
@@ -40,6 +40,7 @@ def train_batches(
   process_index: int = 0,
   codec: str | Mapping[str, np.ndarray] | None = None,
   max_unreadable: int = 0,
+  truncate: bool = False,
 ) -> Batches:
   """Endless batches for training, B = batch_size / num_processes rows each.
 
@@ -59,8 +60,9 @@ def train_batches(
       module of the program needs `if __name__ == "__main__":`.
     num_processes: that train together.
     process_index: of this one.
-    codec: path or parameters of the mask codec; needed by the task "segment".
+    codec: path or parameters of the mask codec; needed by the tasks "segment" and "refer".
     max_unreadable: different pictures that this process may find unreadable before it stops.
+    truncate: cut what is too long on the right, as the reference does, instead of raising.
 
   Returns:
     An iterator of numpy `structs.Batch`, to be closed. What iterating raises says
@@ -79,7 +81,7 @@ def train_batches(
   local = batch_size // num_processes
   needs = tuple(_needs(source, processor) for source in opened)
   batches = _TrainBatches(
-    tuple(opened), needs, positions, processor, text_len, seed, batch_size,
+    tuple(opened), needs, positions, processor, text_len, seed, batch_size, truncate,
     slice(local * process_index, local * (process_index + 1)),
   )  # fmt: skip
   return Batches(grain.MapDataset.source(batches)[start_step:], workers, max_unreadable)
@@ -97,6 +99,7 @@ def eval_batches(
   num_processes: int = 1,
   process_index: int = 0,
   max_unreadable: int = 0,
+  truncate: bool = False,
 ) -> Batches:
   """Every example once, in the order of the file.
 
@@ -107,23 +110,25 @@ def eval_batches(
     text_len: T, tokens of BOS, prefix and newline; T - 1 of all with `with_suffix`.
     limit: only the first so many; None or 0 for all.
     with_suffix: whether the text holds the suffix, as in training (perplexity, scoring).
-    codec: as in `train_batches`; only the task "segment" with a suffix needs it.
+    codec: as in `train_batches`; only answers that are laid out need it.
     num_processes: that evaluate together; all get the same number of batches.
     process_index: of this one.
     max_unreadable: as in `train_batches`; an example with such a picture has no row.
+    truncate: as in `train_batches`.
 
   Returns:
     An iterator, to be closed, of (Batch, rows): numpy, and one dict per valid example with the
     record's own keys and "id", "image", "prefix", "suffix", "height", "width", "objects".
-    Pictures are never augmented.
+    Pictures are never augmented. With `with_suffix` the first answer counts, or the one that the
+    source's `draw` takes first.
   """
   if batch_size % num_processes:
     raise errors.UserError(f"batch_size {batch_size} is not divisible by {num_processes} processes")
-  opened = _Source.open(source, "data", codec, with_suffix)
+  opened = _Source.open({**source, "augment": ()}, "data", codec, with_suffix)
   count = min(limit or len(opened.records), len(opened.records))
   local = batch_size // num_processes
   batches = _EvalBatches(
-    opened, processor, text_len, with_suffix, count, batch_size,
+    opened, processor, text_len, with_suffix, count, batch_size, truncate,
     slice(local * process_index, local * (process_index + 1)),
   )  # fmt: skip
   return Batches(grain.MapDataset.source(batches), 0, max_unreadable)
@@ -186,14 +191,14 @@ class _Source:
   def open(cls, config, name, codec, needs_codes):
     records = sources_lib.open_source(config, name)
     rules, codes, mirrored = examples.Rules.of(config, name), None, None
-    if rules.task == "segment":
+    if rules.task in tasks.MASKED:
       if codec:
         codes = prepare.mask_codes(records, codec)
         if augment.mirrors(rules.augment):
           mirrored = prepare.mask_codes(records, codec, mirrored=True)
       elif needs_codes:
         raise errors.UserError(
-          f'{name}: the task "segment" needs a mask codec; set --config.input.codec=vae-oid.npz,'
+          f'{name}: the task "{rules.task}" needs a mask codec; set --config.input.codec=vae-oid.npz,'
           " or train one with `paligemma codec train`"
         )
     return cls(records, rules, codes, mirrored)
@@ -205,9 +210,27 @@ class _Source:
       self.records, i, self.rules, codes=codes, mirrored_codes=mirrored, **options
     )
 
-  def row(self, processor, i, example, text_len, train) -> structs.Batch:
+  @property
+  def max_images(self) -> int:
+    return self.rules.frames or self.records.max_images
+
+  def choice(self, i, visit, seed, place):
+    """The `choose` of `examples.make` for a visit of record i, at a place of its own in the order."""
+
+    def choose(n):
+      if n == 1:
+        return 0
+      if self.rules.draw in ("each", "object"):
+        return tasks.turn(n, seed, i, visit)
+      return int(np.random.default_rng((seed, place)).integers(n))  # the record's own generator
+
+    return choose
+
+  def row(self, processor, i, example, text_len, train, truncate) -> structs.Batch:
+    if self.rules.resize:
+      processor = dataclasses.replace(processor, resize=self.rules.resize)
     try:
-      return processor.example(example, text_len, train)
+      return processor.example(example, text_len, train, truncate)
     except errors.UserError as e:
       raise errors.UserError(f"{self.records.place(i)}: {e}") from None
 
@@ -223,6 +246,7 @@ class _TrainBatches:
   text_len: int
   seed: int
   batch_size: int  # of all processes
+  truncate: bool
   part: slice  # of the batch
 
   def __len__(self):
@@ -239,7 +263,7 @@ class _TrainBatches:
       except examples.UnreadableImage as e:
         unreadable.append((self.sources[number].records.place(i), str(e)))
         rows.append(_black(self.processor, text_len, True))
-    frames = max(s.records.max_images for s in self.sources)
+    frames = max(s.max_images for s in self.sources)
     return processors.stack(rows, frames), unreadable
 
   def _text_len(self, picked: list[tuple[int, int]]) -> int:
@@ -247,16 +271,16 @@ class _TrainBatches:
     return next((n for n in lengths(self.text_len) if n >= longest), self.text_len)
 
   def _row(self, position: int, source: _Source, i: int, text_len: int) -> structs.Batch:
-    def choose(n):  # the record's own generator
-      return int(np.random.default_rng((self.seed, position)).integers(n)) if n > 1 else 0
-
+    choose = source.choice(i, self.positions.visit(position), self.seed, position)
     rng = np.random.default_rng((self.seed, position, 1))  # another, which `choose` leaves alone
-    example = source.example(i, choose=choose, rng=rng, res=self.processor.res)
+    example = source.example(
+      i, choose=choose, rng=rng, res=self.processor.res, resize=self.processor.resize
+    )
     if example.suffix is None:
       raise errors.UserError(
         f'{source.records.place(i)}: no key "{source.rules.suffix}" to train on'
       )
-    return source.row(self.processor, i, example, text_len, True)
+    return source.row(self.processor, i, example, text_len, True, self.truncate)
 
   def __repr__(self):
     return f"TrainBatches({self.sources}, {self.seed}, {self.batch_size}, {self.part})"
@@ -272,6 +296,7 @@ class _EvalBatches:
   with_suffix: bool
   count: int  # examples
   batch_size: int  # of all processes
+  truncate: bool
   part: slice  # of the batch
 
   def __len__(self):
@@ -284,8 +309,10 @@ class _EvalBatches:
       rows.append(None)
       if i < self.count:
         try:
-          example = self.source.example(i, extras=True)
-          rows[-1] = self.source.row(self.processor, i, example, self.text_len, self.with_suffix)
+          example = self._example(i)
+          rows[-1] = self.source.row(
+            self.processor, i, example, self.text_len, self.with_suffix, self.truncate
+          )
           extras.append(example.extras)
         except examples.UnreadableImage as e:
           unreadable.append((self.source.records.place(i), str(e)))
@@ -294,7 +321,13 @@ class _EvalBatches:
     filler = _black(self.processor, self.text_len, self.with_suffix)
     filler = filler if real is None else _without_weight(real)
     rows = [filler if row is None else row for row in rows]
-    return (processors.stack(rows, self.source.records.max_images), extras), unreadable
+    return (processors.stack(rows, self.source.max_images), extras), unreadable
+
+  def _example(self, i: int) -> structs.Example:
+    options = dict(extras=True, res=self.processor.res, resize=self.processor.resize)
+    if self.with_suffix and self.source.rules.draw != "any":  # as at the first visit in training
+      options |= dict(choose=self.source.choice(i, 0, 0, i), rng=np.random.default_rng((0, i, 1)))
+    return self.source.example(i, **options)
 
   def __repr__(self):
     return f"EvalBatches({self.source}, {self.count}, {self.batch_size}, {self.part})"

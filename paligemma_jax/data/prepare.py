@@ -38,7 +38,7 @@ class MaskCodes:
 def mask_codes(
   source: sources.Source, codec: str | dict[str, np.ndarray], mirrored: bool = False
 ) -> MaskCodes:
-  """Codes of all masks of a source whose task is "segment", from the cache if they are there.
+  """Codes of all masks of a source whose answers hold masks, from the cache if they are there.
 
   Every object is cropped to its box, resized to 64 x 64 with soft edges and encoded.
 
@@ -79,7 +79,7 @@ def token_lengths(
   parts = (
     source.content_hash(),
     tokenizer.hexdigest(),
-    (rules.task, rules.prefix, rules.suffix),
+    (rules.task, rules.prefix, rules.suffix, rules.lower),
     _VERSION,
   )
   path = cache.directory("lengths", _digest(json.dumps(parts)) + ".npz")
@@ -220,9 +220,7 @@ def _objects(source, i) -> list[dict]:
 
 def _crop(item, folder, place) -> np.ndarray:
   if item.get("mask") is None:
-    raise errors.UserError(
-      f'{place}: an object has no "mask"; the task "segment" needs one for each'
-    )
+    raise errors.UserError(f'{place}: an object has no "mask"; this task needs one for each')
   try:
     mask = examples.read_mask(item["mask"], folder, place)
     return masks.crop_for_codec(mask, item["box"])

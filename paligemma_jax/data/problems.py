@@ -12,12 +12,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.data import examples, files
+from paligemma_jax.data import examples, files, tasks
 from paligemma_jax.processing import boxes, tokenizer
 
 NOTES = frozenset(["empty prefix", "another answer", "trained on itself", "round trip"])
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
-_OBJECT = {"label": "a string", "box": "[x0, y0, x1, y1]", "mask": "a path or run lengths"}
+_OBJECT = {
+  "label": "a string",
+  "sentences": "a list of strings",
+  "box": "[x0, y0, x1, y1]",
+  "mask": "a path or run lengths",
+}
+_KEYS = {"segment": ("label", "box", "mask"), "refer": ("sentences", "box", "mask")}  # by task
 _SHOWN = 8  # places that a line names besides the first
 _LABEL_END = re.compile("[;<>]")  # see `boxes.parse_boxes`
 _TOKEN = re.compile(r"<(?:loc|seg)-?\d+>")
@@ -53,31 +59,35 @@ class Report:
     return f"{self.source.place(i)}: {text}"
 
 
-def of_record(record: dict, rules: examples.Rules, name: str) -> Iterator[tuple[str, str]]:
+def of_record(
+  record: dict, rules: examples.Rules, name: str, answered: bool = True
+) -> Iterator[tuple[str, str]]:
   """Keys that are missing, of another type than they should be, or of a value that cannot be.
 
   Args:
     record: as its source gives it.
     rules: how it becomes an example.
     name: config path of the source, for what to set; one without a dot is of no config.
+    answered: whether an answer is needed; those of a test split may be empty.
   """
   if "image" not in record:
     yield _missing(record, "image", "")
   elif not _strings(record["image"], kinds=(str, bytes)):
     yield _wrong("image", record["image"], "a path or a list of paths")
   for field in rules.fields():
-    if field not in record and not (field == "label" and rules.task != "text"):
+    key = field.partition("[")[0]
+    if key not in record:
       text = f'no key "{field}" for the prefix "{rules.prefix}"'
       yield f"field {field}", text + errors.did_you_mean(field, record)
-  if rules.task == "text":
-    yield from _text_keys(record, rules, name)
+  if rules.task in tasks.TEXTS:
+    yield from _text_keys(record, rules, name, answered)
   else:
     yield from _object_keys(record, rules)
 
 
 def of_texts(record: dict, rules: examples.Rules) -> Iterator[tuple[str, str]]:
   """Texts that are well-formed but hardly meant: empty ones, and tokens that do not exist."""
-  if rules.task != "text":
+  if rules.task not in tasks.TEXTS:
     return
   prefix, suffix = record.get("prefix"), record.get(rules.suffix)
   if not rules.prefix and isinstance(prefix, str) and not prefix.strip():
@@ -133,7 +143,7 @@ def is_box(box) -> bool:
   return box[0] < box[2] and box[1] < box[3]
 
 
-def _text_keys(record, rules, name):
+def _text_keys(record, rules, name, answered):
   if not rules.prefix:
     if "prefix" not in record:
       yield _missing(record, "prefix", _or_set(name, 'prefix="{{{}}}"'))
@@ -141,9 +151,17 @@ def _text_keys(record, rules, name):
       yield _wrong("prefix", record["prefix"], "a string")
     else:
       yield from _half_characters("prefix", record["prefix"])
-  key = rules.suffix
+  key, several = rules.suffix, rules.answer_fields()
+  if several or "{" in key:
+    for field in several:
+      if field not in record:
+        text = f'no key "{field}" for the suffix "{key}"{errors.did_you_mean(field, record)}'
+        yield f"field {field}", text
+    return
   if key not in record:
     yield _missing(record, key, _or_set(name, "suffix={}"))
+  elif not answered and record[key] in ([], [""]):
+    return
   elif record[key] != "" and not _strings(record[key], allow_empty_string=True):
     yield _wrong(key, record[key], "a string or a list of strings")
   else:
@@ -159,10 +177,10 @@ def _object_keys(record, rules):
   if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
     yield _wrong("objects", objects, 'a list of {"label", "box"}')
     return
-  if not objects and (rules.task == "segment" or not rules.prefix):
+  if not objects and (rules.task in tasks.MASKED or not rules.prefix):
     yield "no objects", f'"objects" is empty; a {rules.task} example needs one'
   for k, item in enumerate(objects):
-    for key in ("label", "box", "mask") if rules.task == "segment" else ("label", "box"):
+    for key in _KEYS.get(rules.task, ("label", "box")):
       if key not in item:
         kind, text = _missing(item, key, "")
         yield kind, f"objects[{k}]: {text}"

@@ -5,13 +5,14 @@ masks that the target tokens stand for (not those of the record: a box that is w
 for the model), and the tokens, coloured by what attends and what counts in the loss.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from paligemma_jax import structs
-from paligemma_jax.data import examples, pipeline, prepare
+from paligemma_jax.data import examples, pipeline, prepare, tasks
 from paligemma_jax.processing import boxes, draw, masks
 
 _SIDE = 224  # pixels of a picture on the sheet, at least
@@ -129,9 +130,11 @@ def row_of(
     errors.UserError: it cannot be read.
   """
   codes = None
-  if rules.task == "segment" and codec is not None:
+  if rules.task in tasks.MASKED and codec is not None:
     codes = prepare.record_codes(source[i], source.folder, codec, source.place(i))
-  example = examples.make(source, i, rules, codes=codes)
+  example = examples.make(source, i, rules, codes=codes, res=processor.res, resize=processor.resize)
+  if rules.resize:
+    processor = dataclasses.replace(processor, resize=rules.resize)
   needed = sum(processor.token_lengths(example.prefix, example.suffix)) - 1
   return processor.example(example, text_len or needed, True, truncate=True)
 

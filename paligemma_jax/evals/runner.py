@@ -15,7 +15,7 @@ import tqdm
 from jax.experimental import multihost_utils
 
 from paligemma_jax import errors, metrics, sharding, structs
-from paligemma_jax.data import pipeline
+from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.evals import memory, objects, perplexity
 
@@ -198,6 +198,7 @@ def run_config(
       num_processes=jax.process_count(),
       process_index=jax.process_index(),
       max_unreadable=config["input"].get("max_unreadable", 0),
+      truncate=config["input"].get("truncate", False),
     )
     with contextlib.closing(batches):
       shown = tqdm.tqdm(
@@ -206,7 +207,7 @@ def run_config(
       if is_likelihood:
         results[name] = evaluator.measure(shown)
       else:
-        has_objects = one["data"]["task"] != "text" or scores[name] in _OBJECT_TASKS
+        has_objects = one["data"]["task"] not in tasks.TEXTS or scores[name] in _OBJECT_TASKS
         results[name] = evaluator.answer(
           shown, scores[name], one["max_new_tokens"], one["sampler"], has_objects
         )

@@ -153,3 +153,33 @@ def _labels(pen: ImageDraw.ImageDraw, boxes, size: tuple[int, int]) -> None:
 
 def _overlap(a, b) -> bool:
   return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def outline(
+  image: np.ndarray, box: Sequence[float], color: tuple[int, int, int] = (255, 0, 0)
+) -> np.ndarray:
+  """A copy with the one-pixel outline of a box, as TensorFlow's `draw_bounding_boxes` draws it.
+
+  Edges outside the picture are not drawn, and nothing of a box with its corners exchanged.
+
+  Args:
+    image: uint8[H, W, 3].
+    box: y0 x0 y1 x1 in 0..1; an edge lies on row int(y (H - 1)) or column int(x (W - 1)).
+    color: red, green, blue, 0..255.
+
+  Source: big_vision, configs/proj/paligemma/transfers/widgetcap.py.
+  """
+  height, width, _ = image.shape
+  ends = np.array([height - 1, width - 1] * 2)
+  y0, x0, y1, x1 = (int(v) for v in np.asarray(box, np.float32) * ends)
+  drawn = image.copy()
+  if y1 < y0 or x1 < x0:
+    return drawn
+  columns, rows = slice(max(x0, 0), max(x1 + 1, 0)), slice(max(y0, 0), max(y1 + 1, 0))
+  for y in (y0, y1):
+    if 0 <= y < height:
+      drawn[y, columns] = color
+  for x in (x0, x1):
+    if 0 <= x < width:
+      drawn[rows, x] = color
+  return drawn

@@ -136,6 +136,17 @@ def resize(image: np.ndarray, res: int, method: str) -> np.ndarray:
   return METHODS[method](image, res)
 
 
+def pad_to_square(image: np.ndarray) -> np.ndarray:
+  """uint8[S, S, 3], S the longer side: white below or to the right, so that pixels keep their places.
+
+  PaliGemma 2 (arXiv:2412.03555), sections 4.2 to 4.4, pads tables, molecules and scores; on which
+  sides is not published.
+  """
+  height, width, _ = image.shape
+  side = max(height, width)
+  return np.pad(image, ((0, side - height), (0, side - width), (0, 0)), constant_values=255)
+
+
 def _bilinear_antialias(image: np.ndarray, res: int) -> np.ndarray:
   return bilinear.antialiased(image, res, res, np.uint8)
 

@@ -118,6 +118,7 @@ def _train(
     else:
       state = setup.init_state(c, parts, optimizer)
     window = pipeline.longest_suffix(c.train.data.to_dict(), parts.processor)
+    window = min(window, c.input.text_len)  # texts may be cut
     options = setup.step_options(c) | {"window": window}
     train_step = setup.jit_step(parts, optimizer, shardings, **options)
     stop = stack.enter_context(processes.asked_to_stop())
@@ -165,8 +166,9 @@ def _check_data(c: ml_collections.ConfigDict, processor) -> None:
   for name, e in c.evals.items():
     read = whole if e.metric == "perplexity" else prompts  # the others lay out the prompt only
     read[f"evals.{name}.data"] = e.data
-  pipeline.check(whole, processor, c.input.text_len)
-  pipeline.check(prompts, processor, c.input.text_len, train=False)
+  text_len = 0 if c.input.truncate else c.input.text_len  # 0: lengths do not matter
+  pipeline.check(whole, processor, text_len)
+  pipeline.check(prompts, processor, text_len, train=False)
 
 
 def _checkpointer(c: ml_collections.ConfigDict, workdir: storage.Path, create: bool = False):
@@ -216,6 +218,7 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
     process_index=jax.process_index(),
     codec=parts.codec,
     max_unreadable=c.input.max_unreadable,
+    truncate=c.input.truncate,
   )
 
 

@@ -29,17 +29,20 @@ REMAT = (
 # What may differ when a run goes on: it changes neither the parameters nor the order of the data
 # (another mesh changes the sums' order only).
 HARMLESS = (
-  "resume", "build", "mesh", "log_every", "wandb", "evals", "checkpoint", "train.workers", "model.remat",
+  "resume", "build", "mesh", "log_every", "wandb", "evals", "expect", "checkpoint", "train.workers", "model.remat",
   "model.remat_img", "input.max_unreadable",
 )  # fmt: skip
 
 
-def check(config: Mapping | ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def check(
+  config: Mapping | ml_collections.ConfigDict, train: bool = True
+) -> ml_collections.ConfigDict:
   """Returns the whole config, every key of `common.base()` in it, the recipe's values filled in.
 
   Args:
     config: as `get_config` returns it, or nested dicts with some of its keys; what is absent has
       the value of `common.base()`.
+    train: whether it is to be trained with, and not only evaluated.
 
   Raises:
     UserError: one line for every key that does not exist (with the nearest that does), value of
@@ -51,7 +54,7 @@ def check(config: Mapping | ml_collections.ConfigDict) -> ml_collections.ConfigD
   if not findings:
     whole = base.copy_and_resolve_references().to_dict()
     whole = _merged(whole, given)
-    findings = _compare_values(whole)
+    findings = _compare_values(whole, train)
   if findings:
     raise errors.UserError("\n".join(findings))
   train = recipes.resolve(whole["train"])
@@ -84,8 +87,8 @@ def _compare_keys(given: dict, base: ml_collections.ConfigDict, path: str) -> li
   findings = []
   for key, value in given.items():
     name = f"{path}{key}"
-    if name in ("train.schedule", "train.schedules"):
-      continue  # their keys depend on the decay; schedule.make checks them
+    if name in ("train.schedule", "train.schedules", "expect"):
+      continue  # the first two's keys depend on the decay; schedule.make checks them
     if name in ("train.data", "evals"):
       for entry, part in value.items():
         findings += _compare_keys(part, _like(name, part), f"{name}.{entry}.")
@@ -120,8 +123,8 @@ def _fits(value: Any, kind: type, optional: bool) -> bool:
   return isinstance(value, kind)
 
 
-def _compare_values(c: dict) -> list[str]:
-  """One line for every value that cannot be."""
+def _compare_values(c: dict, has_data: bool) -> list[str]:
+  """One line for every value that cannot be; `has_data`: there must be something to train on."""
   train, model, found = c["train"], c["model"], []
 
   def one_of(path, value, known):
@@ -149,7 +152,7 @@ def _compare_values(c: dict) -> list[str]:
     patch = variants.PRESETS[model["preset"]][0].patch_size
     if 0 < model["res"] < patch:
       found.append(f"model.res {model['res']} is less than a patch of {model['preset']}, {patch}")
-  if not train["data"]:
+  if has_data and not train["data"]:
     found.append("train.data is empty; name at least one source")
   positive("train.batch_size", train["batch_size"])
   positive("train.accumulate", train["accumulate"])

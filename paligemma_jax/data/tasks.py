@@ -1,0 +1,291 @@
+"""What a record asks and what should be answered: the kinds of examples, and how answers are drawn.
+
+One record can make several questions or have several answers; `drafts` lists them all. Training
+draws one of them, evaluation takes the first, the length check measures every one.
+
+  text      prefix and suffix as they stand; a list of suffixes gives one draft each
+  options   as text, "indexed_choices" and "indexed_answer" made of "choices" and "answer"
+  detect    "detect cat ; dog" -> "<loc…>… cat ; <loc…>… dog"
+  segment   "segment cat" -> box, 16 mask codes and label of every cat; one draft per label
+  refer     a sentence about an object -> its box and 16 mask codes; one draft per sentence
+
+How drafts are drawn in training (`Rules.draw`), stateless, so that resuming is exact:
+
+  any       one of them, anew at every visit of the record
+  each      every one of them once before any comes again
+  object    every object once before any comes again, and any one of its sentences
+  shuffle   objects and options in a new order at every visit, else as "any"
+"""
+
+import dataclasses
+import re
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from paligemma_jax import errors, structs
+from paligemma_jax.processing import augment as augments
+from paligemma_jax.processing import boxes, image
+
+# Mask codes of a record, per object; None where the object has no mask.
+Codes = Sequence[tuple[int, ...] | None]
+_NO_CODES = (0,) * 16  # stands in where only the length of the text matters
+DRAWS = ("any", "each", "object", "shuffle")
+FITS = ("stretch", "pad")
+_INDEXED = re.compile(r"([^\[\]{}]+)\[([^\[\]{}]+)\]")  # "options[index]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Draft:
+  """A question with one answer, before the picture is read."""
+
+  prefix: str
+  suffix: str | None
+  objects: tuple[int, ...] = ()  # which of the record's objects the answer is about
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """How a source's records become examples: the part of its config that is not about files."""
+
+  task: str = "text"
+  prefix: str = ""  # template; {field} is the record's value of that key; "": the task's own
+  suffix: str = "suffix"  # key of the answer, "options[index]" or a template, where it is text
+  augment: augments.Steps = ()  # random changes of the pictures, in training only
+  lower: bool = False  # lower-cases the answers
+  draw: str = "any"  # a name in `DRAWS`
+  resize: str = ""  # a name in image.METHODS; "": the processor's
+  fit: str = "stretch"  # a name in `FITS`: how a picture becomes a square
+  outline: str = ""  # key of a box y0 x0 y1 x1 in 0..1, drawn on the resized picture
+  frames: int = 0  # of a video, its list of pictures; 0: all of them
+  stride: int = 1  # every how many-th of the list
+
+  @classmethod
+  def of(cls, config, name: str = "data") -> "Rules":
+    """Reads the keys of these names in a source config called `name`; "" is the default.
+
+    Raises:
+      errors.UserError: a name that is none, or no template.
+    """
+    given = {f.name: config.get(f.name) or f.default for f in dataclasses.fields(cls)}
+    known = {"task": TASKS, "draw": DRAWS, "fit": FITS, "resize": ("", *image.METHODS)}
+    for key, names in known.items():
+      if given[key] not in names:
+        hint = errors.did_you_mean(given[key], names)
+        raise errors.UserError(f'{name}.{key}: "{given[key]}" is unknown{hint}')
+    for key in ("prefix", "suffix"):
+      try:
+        list(string.Formatter().parse(given[key]))
+      except ValueError as e:
+        raise errors.UserError(
+          f'{name}.{key}: "{given[key]}" is no template ({e}); write {{field}}, and {{{{ for a'
+          " brace"
+        ) from None
+    return cls(**given | {"augment": augments.parse(given["augment"], f"{name}.augment")})
+
+  def fields(self) -> list[str]:
+    """Keys of the record that the prefix template refers to."""
+    return [f for f in _fields(self.prefix) if f not in _OWN.get(self.task, ())]
+
+  def answer_fields(self) -> list[str]:
+    """Keys of the record that the answer is made of, where it is more than a key; else none."""
+    if "{" in self.suffix:
+      return [f for f in _fields(self.suffix) if f not in _OWN.get(self.task, ())]
+    indexed = _INDEXED.fullmatch(self.suffix)
+    return list(indexed.groups()) if indexed else []
+
+
+def drafts(
+  record: dict,
+  rules: Rules,
+  size: tuple[int, int] = (1024, 1024),
+  codes: Codes | None = None,
+  rng: np.random.Generator | None = None,
+) -> list[Draft]:
+  """Every question and answer that the record may become, at least one.
+
+  Args:
+    record: as its source gives it.
+    rules: how to read it.
+    size: height and width in pixels of the picture that the boxes refer to. It changes the values
+      of the loc tokens only, never their number.
+    codes: mask codes per object, for "segment" and "refer"; None writes code 0, of the same length.
+    rng: draws the order where `rules.draw` is "shuffle"; None: as they stand.
+
+  Raises:
+    errors.UserError: a key is missing, without its place; `data.checks` names it.
+  """
+  order = rng if rules.draw == "shuffle" else None
+  return TASKS[rules.task](record, rules, size, codes, order)
+
+
+def take(
+  options: list[Draft],
+  rules: Rules,
+  choose: Callable[[int], int],
+  rng: np.random.Generator | None,
+) -> Draft:
+  """One of the drafts.
+
+  Args:
+    options: as `drafts` gives them.
+    rules: `draw` tells what is chosen.
+    choose: number of things to choose from -> index.
+    rng: draws among the sentences of an object; None: the first.
+  """
+  if rules.draw != "object":
+    return options[choose(len(options))]
+  groups = {}
+  for draft in options:
+    groups.setdefault(draft.objects, []).append(draft)
+  group = list(groups.values())[choose(len(groups))]
+  return group[int(rng.integers(len(group))) if rng is not None else 0]
+
+
+def turn(n: int, seed: int, record: int, visit: int) -> int:
+  """The index, of n, that visit 0, 1, … of a record takes: each once in n visits, in random order.
+
+  Source: big_vision, pp/proj/paligemma/ops.py (choice without replacement), whose pipeline keeps
+  the permutations as state; here they follow from the seed.
+  """
+  rng = np.random.default_rng((seed, record, visit // n, 2))
+  return int(rng.permutation(n)[visit % n])
+
+
+def frames(count: int, rules: Rules, rng: np.random.Generator | None) -> list[int]:
+  """Which pictures of a list of `count` are the frames of an example.
+
+  A video that is longer than all frames at the stride begins anywhere in training, at its start
+  otherwise; of a shorter one, the frames there are repeated from the first on.
+
+  Source: big_vision, configs/proj/paligemma/transfers/msrvtt_cap.py (its reader's contract).
+  """
+  spare = count - rules.frames * rules.stride
+  start = int(rng.integers(spare + 1)) if rng is not None and spare > 0 else 0
+  found = list(range(start, count, rules.stride))
+  return [found[k % len(found)] for k in range(rules.frames)]
+
+
+def answers(record: dict, rules: Rules, values: dict | None = None) -> Any:
+  """The answer, or the list of answers, that a record of a task of texts holds; None: none.
+
+  Args:
+    record: as its source gives it.
+    rules: `suffix` is where they stand.
+    values: what a template may use; None: the record.
+  """
+  indexed = _INDEXED.fullmatch(rules.suffix)
+  if "{" in rules.suffix:
+    found = fill(rules.suffix, values or record)
+  elif indexed:
+    of, at = (record[key] for key in indexed.groups())
+    found = of[at] if 0 <= at < len(of) else ""  # a test split has no answer: -1
+  else:
+    found = record.get(rules.suffix)
+  if not rules.lower or found is None:
+    return found
+  return [text.lower() for text in found] if isinstance(found, list) else found.lower()
+
+
+def fill(template: str, values: dict[str, Any]) -> str:
+  """`template` with its {fields}; a list is joined by what stands after the colon, or by ", "."""
+  try:
+    return _Joining().vformat(template, (), values)
+  except (AttributeError, IndexError, TypeError, ValueError) as e:
+    raise errors.UserError(f'the prefix "{template}" does not fit the record ({e})') from None
+
+
+class _Joining(string.Formatter):
+  """`{options: \\t }` joins a list."""
+
+  def format_field(self, value, format_spec):
+    if isinstance(value, list):
+      return (format_spec or ", ").join(map(str, value))
+    return super().format_field(value, format_spec)
+
+
+def _text(record, rules, size, codes, rng):
+  prefix = fill(rules.prefix, record) if rules.prefix else record["prefix"]
+  found = answers(record, rules)
+  found = found if isinstance(found, list) else [found]
+  return [Draft(prefix, answer) for answer in found or [None]]
+
+
+def indexed(record: dict, rng: np.random.Generator | None = None) -> dict:
+  """The record with "(A) cat, (B) dog" as "indexed_choices" and "A" as "indexed_answer".
+
+  Args:
+    record: has "choices", texts, and "answer", the index of the right one.
+    rng: draws their order; None: as they stand.
+  """
+  choices = record["choices"]
+  order = list(range(len(choices))) if rng is None else rng.permutation(len(choices)).tolist()
+  letters = string.ascii_uppercase
+  shown = ", ".join(f"({letters[k]}) {choices[i]}" for k, i in enumerate(order))
+  answer = record["answer"]
+  letter = letters[order.index(answer)] if answer in order else ""
+  return {**record, "indexed_choices": shown, "indexed_answer": letter}
+
+
+def _options(record, rules, size, codes, rng):
+  return _text(indexed(record, rng), rules, size, codes, rng)
+
+
+def _detect(record, rules, size, codes, rng):
+  objects = record["objects"]
+  if not objects and not rules.prefix:
+    raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
+  labels = " ; ".join(dict.fromkeys(o["label"] for o in objects))
+  prefix = fill(rules.prefix or "detect {label}", {**record, "label": labels})
+  shown = [o for o in objects if not o.get("crowd")]  # a region of many, which only scores know
+  if rng is not None:
+    shown = [shown[k] for k in rng.permutation(len(shown))]
+  found = [structs.Box(o["label"], *o["box"]) for o in shown]
+  return [Draft(prefix, boxes.format_boxes(found, *size), tuple(range(len(objects))))]
+
+
+def _segment(record, rules, size, codes, rng):
+  objects = record["objects"]
+  found = []
+  for label in dict.fromkeys(o["label"] for o in objects):
+    which = tuple(k for k, o in enumerate(objects) if o["label"] == label)
+    shown = [_coded(objects[k], label, codes, k) for k in which]
+    prefix = fill(rules.prefix or "segment {label}", {**record, "label": label})
+    found.append(Draft(prefix, boxes.format_boxes(shown, *size), which))
+  if not found:
+    raise errors.UserError('"objects" is empty; a segment example needs one')
+  return found
+
+
+def _refer(record, rules, size, codes, rng):
+  found = []
+  for k, item in enumerate(record["objects"]):
+    answer = boxes.format_boxes([_coded(item, "", codes, k)], *size)
+    for sentence in item["sentences"]:
+      prefix = fill(rules.prefix or "{sentence}", {**record, "sentence": sentence})
+      found.append(Draft(prefix, answer, (k,)))
+  if not found:
+    raise errors.UserError('no object has "sentences"; a refer example needs one')
+  return found
+
+
+def _coded(item, label, codes, k) -> structs.Box:
+  return structs.Box(label, *item["box"], codes=tuple(codes[k]) if codes else _NO_CODES)
+
+
+def _fields(template: str) -> list[str]:
+  """Keys that a template refers to."""
+  return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+
+
+TASKS = {
+  "text": _text, "options": _options, "detect": _detect, "segment": _segment, "refer": _refer,
+}  # fmt: skip
+TEXTS = ("text", "options")  # whose answers stand in the record
+MASKED = ("segment", "refer")  # whose answers hold the codes of masks
+_OWN = {  # what a task adds to the values of templates
+  "options": ("indexed_choices", "indexed_answer"), "detect": ("label",), "segment": ("label",),
+  "refer": ("sentence",),
+}  # fmt: skip
