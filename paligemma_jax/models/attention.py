@@ -9,6 +9,8 @@ Four forms of the same attention, of which `attend` takes the best that the plat
 - `attend_splash`: the TPU kernel that comes with JAX, whose scores never leave the chip.
 - `attend_few`: on a CPU, a few examples at a time, whose scores never leave its cache.
 
+In decoding `attend_cached` reads the KV cache instead.
+
 One attention layer of PaliGemma 3b (bfloat16, batch 4, 128 text tokens, forward and gradients)
 compiled by libtpu 0.0.42 for TPU v5e: temporaries, and the compiler's estimate of the time. It has
 none for the kernel: the second figure is that of its nine products at the chip's limit.
@@ -152,6 +154,32 @@ def attend_whole(q, k, v, mask=None, softcap=0.0):
     logits = jnp.where(mask[:, None, None], logits, MASKED)
   probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
   return jnp.einsum("BKGTS,BSKH->BTKGH", probs, v).reshape(B, T, N, H)
+
+
+def attend_cached(
+  q: Float[Array, "B T N H"],
+  k: Float[Array, "BK H S"],
+  v: Float[Array, "BK S H"],
+  mask: Bool[Array, "B T S"],
+  softcap: float = 0.0,
+) -> Float[Array, "B T N H"]:
+  """`attend` of a few new tokens to the keys and values of a cache, which are read in place.
+
+  Rows and heads are one axis, and the products are written out: of an einsum, or of a shape with
+  an axis of one, XLA makes copies of the whole cache for every token.
+  """
+  B, T, N, H = q.shape
+  K, S = len(v) // B, v.shape[1]
+  k, v = k.astype(q.dtype), v.astype(q.dtype)
+  q = q.reshape(B, T, K, N // K, H).swapaxes(1, 2).reshape(B * K, -1, H)
+  heads = ((0,), (0,))
+  logits = jax.lax.dot_general(q, k, (((2,), (1,)), heads), preferred_element_type=jnp.float32)
+  if softcap:
+    logits = softcap * jnp.tanh(logits / softcap)
+  logits = jnp.where(mask[:, None, :, None], logits.reshape(B, K, T, N // K, S), MASKED)
+  probs = jax.nn.softmax(logits, axis=-1).reshape(B * K, -1, S).astype(v.dtype)
+  out = jax.lax.dot_general(probs, v, (((2,), (1,)), heads))
+  return out.reshape(B, K, T, N // K, H).swapaxes(1, 2).reshape(B, T, N, H)
 
 
 def attend_blocks(q, k, v, mask=None, softcap=0.0, block=BLOCK):

@@ -25,8 +25,8 @@ class Cache(NamedTuple):
   lengths decode together.
   """
 
-  keys: tuple[jax.Array, ...]  # per layer [B, S, K, H], RoPE applied
-  values: tuple[jax.Array, ...]  # per layer [B, S, K, H]
+  keys: tuple[jax.Array, ...]  # per layer [B * K, H, S], RoPE applied
+  values: tuple[jax.Array, ...]  # per layer [B * K, S, H]
   position: jax.Array  # int32[B, S]; -1: no token in this column
   length: jax.Array  # int32[B]: tokens so far, hence the position of the next
   column: jax.Array  # int32[]: the next free column
@@ -35,13 +35,27 @@ class Cache(NamedTuple):
 def take_rows(cache: Cache, rows: Int[Array, " R"]) -> Cache:
   """The cache of the given rows, in that order; rows may repeat (beams, best of n)."""
   take = lambda x: jnp.take(x, rows, axis=0)
+  B = len(cache.length)
+
+  def take_heads(x):
+    return take(x.reshape(B, -1, *x.shape[1:])).reshape(-1, *x.shape[1:])
+
   return Cache(
-    jax.tree.map(take, cache.keys),
-    jax.tree.map(take, cache.values),
+    jax.tree.map(take_heads, cache.keys),
+    jax.tree.map(take_heads, cache.values),
     take(cache.position),
     take(cache.length),
     cache.column,
   )
+
+
+def cached(
+  k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], dtype: jax.typing.DTypeLike
+) -> tuple[Float[Array, "B*K H T"], Float[Array, "B*K T H"]]:
+  """Keys and values in the layout and dtype of the cache."""
+  B, T, K, H = k.shape
+  k, v = (x.astype(dtype) for x in (k, v))
+  return k.transpose(0, 2, 3, 1).reshape(B * K, H, T), v.swapaxes(1, 2).reshape(B * K, T, H)
 
 
 def rope(x: Float[Array, "B T N H"], position: Int[Array, "B T"]) -> Float[Array, "B T N H"]:
@@ -132,14 +146,17 @@ class Attention(nn.Module):
     k, v = einsum((2, K, D, H), (2,), name="kv_einsum")("BTD,gKDH->gBTKH", x)
     q = rope(q, position) * jnp.asarray(c.query_scale, q.dtype)
     k = rope(k, position)
-    if kv is not None:
-      k, v = (
-        jax.lax.dynamic_update_slice(old, new.astype(old.dtype), (0, column, 0, 0))
-        for old, new in zip(kv, (k, v), strict=True)
-      )
-    kv = (k, v)
-    k, v, cap = k.astype(q.dtype), v.astype(q.dtype), c.attn_logits_softcap
-    x = attention.attend(q, k, v, mask, cap, alike=num_image, rules=self.rules)
+    cap = c.attn_logits_softcap
+    if kv is None:
+      x = attention.attend(q, k, v, mask, cap, alike=num_image, rules=self.rules)
+      kv = (k, v)
+    else:
+      keys, values = kv
+      k, v = cached(k, v, keys.dtype)
+      keys = jax.lax.dynamic_update_slice(keys, k, (0, 0, column))
+      values = jax.lax.dynamic_update_slice(values, v, (0, column, 0))
+      kv = (keys, values)
+      x = attention.attend_cached(q, keys, values, mask, cap)
     out = einsum((N, H, D), (0, 1), name="attn_vec_einsum")
     return out("BTNH,NHD->BTD", x), kv
 
@@ -193,13 +210,14 @@ class Block(nn.Module):
       position: int32[B, T].
       mask: bool[B, T, S].
       windowed: bool[B, T, S] with the window applied, or None where the model has none.
-      kv: keys and values [B, S, K, H] to write into and to attend to, or None: only those of `x`.
+      kv: keys and values of a layer of the cache to write into and to attend to, or None: those
+        of `x` alone.
       column: int32[], where in `kv` those of `x` go.
       num_image: so many rows at the front are image tokens, which all see the same keys.
       train: whether dropout is on.
 
     Returns:
-      (float32[B, T, D], (keys, values) that were attended to).
+      (float32[B, T, D], (keys, values)): the cache, or those of `x`, [B, T, K, H].
     """
     c = self.config
     drop = nn.Dropout(self.dropout, deterministic=not train)
@@ -319,9 +337,9 @@ class Decoder(nn.Module):
     for i, layer in enumerate(self._layer_params()):
       sliding = jnp.array(i % 2 == 0)
       x, kv = self._block(layer, x, sliding, position, mask, windowed, None, 0, num_image)
-      for store, new in zip((keys, values), kv, strict=True):
-        new = new.astype(cache_dtype or self.dtype)
-        store.append(jnp.pad(new, ((0, 0), (0, cache_size), (0, 0), (0, 0))))
+      k, v = cached(*kv, cache_dtype or self.dtype)
+      keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, cache_size))))
+      values.append(jnp.pad(v, ((0, 0), (0, cache_size), (0, 0))))
     stored = jnp.where(mask_input, position, -1)
     stored = jnp.pad(stored, ((0, 0), (0, cache_size)), constant_values=-1)
     length = jnp.sum(mask_input, axis=1, dtype=jnp.int32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention
+from paligemma_jax.models import attention, gemma
 
 B, T, H = 2, 11, 4
 
@@ -64,6 +64,18 @@ def test_a_few_examples_give_the_same_values_and_gradients(
     jax.tree.leaves(run(attention.attend_few)), jax.tree.leaves(run(attention.attend_whole))
   ):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kv_heads, softcap", [(4, 0.0), (1, 0.0), (2, 5.0)])
+@pytest.mark.parametrize("new", [1, 3])
+def test_new_tokens_attend_to_a_cache_as_to_keys_and_values(kv_heads, softcap, new):
+  q, k, v = inputs(kv_heads)
+  q, mask = q[:, :new], masks()["prefix-LM"][:, :new]
+  cache = gemma.cached(k, v, "float32")
+  got = attention.attend_cached(q, *cache, mask, softcap)
+  np.testing.assert_allclose(
+    got, attention.attend_whole(q, k, v, mask, softcap), rtol=1e-5, atol=1e-6
+  )
 
 
 def test_at_896_px_the_scores_of_a_layer_never_exist_at_once():
