@@ -1,13 +1,14 @@
 """Published scores as plain data, from the tables that stand in the configs of transfers.
 
-A table is {score: {res: "PaliGemma 3B 10B 28B"}}, the last three being PaliGemma 2, for example
+A line is a score, pixels a side, and its values for PaliGemma and for PaliGemma 2 of 3B, 10B, 28B:
 
-  "eval/cider": {224: "141.9±0.3 141.3±0.5 143.7±0.2 144.0±0.3", 448: "144.6±0.5 - 145.0±0.3"}
+  eval/cider        224  141.9±0.3 141.3±0.5 143.7±0.2 144.0±0.3
+  tune:minival/acc  448  84.6@t15 84.8±0.2 - 85.8±0.2
 
 in the units of the papers: per cent, CIDEr times 100; "-" or nothing where none is published. A score
 is EVALUATION/METRIC, "{a,b}/acc" the mean of several evaluations, "-val/cer" one where lower is
-better. "minival/acc (tune)" holds for what was trained without `final`. "82.1@t15" is from another
-place than the tables of main results, see `PLACES`.
+better. "tune:" holds for what was trained without `final`. "@t15" is from another place than the
+tables of main results, see `PLACES`.
 """
 
 import itertools
@@ -27,9 +28,7 @@ PLACES = {
 _NUMBER = re.compile(r"([\d.]+)(?:±([\d.]+))?(?:@(\w+))?")
 
 
-def scores(
-  table: dict[str, dict[int, str]], res: int, variant: str, final: bool
-) -> dict[str, dict]:
+def scores(table: str, res: int, variant: str, final: bool) -> dict[str, dict]:
   """The scores of one checkpoint: name -> {"scores", "value", "std", "source"}.
 
   Args:
@@ -42,14 +41,13 @@ def scores(
     "scores" are the evaluations and metrics whose mean counts, "value" and "std" in the units of the
     metric (0..1, CIDEr not times 100; None where no deviation is published).
   """
-  found = {}
-  for key, by_res in table.items():
-    name, tune, _ = key.partition(" (tune)")
-    numbers = by_res.get(res, "").split()
-    column = COLUMNS.index(variant)
-    if (tune and final) or column >= len(numbers) or numbers[column] == "-":
+  found, column = {}, COLUMNS.index(variant)
+  for line in table.splitlines():
+    key, pixels, *numbers = line.split()
+    name, number = key.removeprefix("tune:"), [*numbers, *"----"][column]
+    if int(pixels) != res or number == "-" or (final and name != key):
       continue
-    value, std, place = _NUMBER.fullmatch(numbers[column]).groups()
+    value, std, place = _NUMBER.fullmatch(number).groups()
     found[name] = {
       "scores": tuple(expanded(name)),
       "value": round(float(value) / 100, 6),

@@ -18,6 +18,7 @@ FAMILIES = ("", "pg2_3b", "pg2_10b", "pg2_28b")  # of checkpoints; "" is PaliGem
 RULES = dict(  # what every source may have besides, see docs/data.md
   lower=False, draw="any", resize="", fit="stretch", outline="", frames=0, stride=1
 )  # fmt: skip
+CROPS = {"rs": (), "ic": ("inception_crop:50",), "rc": ("random_crop:0.875",)}  # of captions
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -60,6 +61,14 @@ def _read(key, value, default):
   raise errors.UserError(
     f'config argument "{key}": found "{value}", wanted {kind.__name__}, e.g. {key}={default}'
   )
+
+
+def one_of(key: str, value, known: dict):
+  """What the value of an argument stands for; an unknown one raises an errors.UserError."""
+  if value not in known:
+    hint = errors.did_you_mean(str(value), map(str, known))
+    raise errors.UserError(f'config argument "{key}": "{value}" is unknown{hint}')
+  return known[value]
 
 
 def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
@@ -307,11 +316,8 @@ def start(arg: str | None, hparams: dict, text_len: int, pg2_lr: dict | None = N
   """
   resize = defaults.pop("resize", "bilinear")
   a = args(arg, res=min(hparams), final=False, variant="", debug=False, **defaults)
-  for key, known in (("res", [*map(str, hparams)]), ("variant", FAMILIES)):
-    if str(a[key]) not in known:
-      hint = errors.did_you_mean(str(a[key]), known)
-      raise errors.UserError(f'config argument "{key}": "{a[key]}" is not published{hint}')
-  c, h = base(a.res, text_len), dict(hparams[a.res])
+  one_of("variant", a.variant, dict.fromkeys(FAMILIES))
+  c, h = base(a.res, text_len), dict(one_of("res", a.res, hparams))
   c.input.update(resize=resize, truncate=True)
   c.model.dropout = h.pop("dropout", 0.0)
   c.train.freeze = ("img/.*",) if h.pop("freeze_vit", False) else ()
@@ -337,15 +343,15 @@ def add_perplexity(c, data, every: float, **splits):
     c.evals[f"{name}_pplx"] = evaluate(data(split), "perplexity", every, 1, c.train.batch_size)
 
 
-def finish(c, a, scores: dict | None = None, *tasks: str) -> ml_collections.ConfigDict:
+def finish(c, a, scores: str = "", *tasks: str) -> ml_collections.ConfigDict:
   """The config with what is published about it, made small if `debug` asks for that.
 
   Args:
     c, a: as `start` gives them, the data added.
-    scores: as `published.scores` reads them.
+    scores: a table as configs/published.py reads it.
     *tasks: that `paligemma data build` prepares the data of; `debug` takes their miniatures.
   """
-  c.expect = ml_collections.ConfigDict(published.scores(scores or {}, a.res, a.variant, a.final))
+  c.expect = ml_collections.ConfigDict(published.scores(scores, a.res, a.variant, a.final))
   return debug(c, *tasks) if a.debug else c
 
 

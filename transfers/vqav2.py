@@ -11,15 +11,15 @@ HPARAMS = {
   448: dict(epochs=10, batch_size=256, lr=1e-5),
 }
 PG2_LR = {"3b": 3e-6, "10b": 1e-6, "28b": 1e-6}  # the best of arXiv:2412.03555, section C
-SCORES = {  # test is scored by the evaluation server
-  "test/acc": {224: "83.2±0.4", 448: "85.6±0.2"},
-  "minival/acc (tune)": {
-    224: "82.1@t15 83.0±0.2 84.3±0.2 84.5±0.1",
-    448: "84.6@t15 84.8±0.2 85.8±0.1 85.8±0.2",
-  },
-  "mmvp/paired_acc": {224: "47.3", 448: "45.3"},
-  "pope_{random,popular,adversarial}/acc": {224: "86.0", 448: "87.0"},
-}
+# test is scored by the evaluation server
+SCORES = """test/acc                               224  83.2±0.4
+            test/acc                               448  85.6±0.2
+            tune:minival/acc                       224  82.1@t15 83.0±0.2 84.3±0.2 84.5±0.1
+            tune:minival/acc                       448  84.6@t15 84.8±0.2 85.8±0.1 85.8±0.2
+            mmvp/paired_acc                        224  47.3
+            mmvp/paired_acc                        448  45.3
+            pope_{random,popular,adversarial}/acc  224  86.0
+            pope_{random,popular,adversarial}/acc  448  87.0"""
 
 
 def get_config(arg=None):
