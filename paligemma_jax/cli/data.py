@@ -1,5 +1,6 @@
 """Bring data into our format, and look at it as the model will see it.
 
+paligemma data build vqav2 --raw-dir RAW_DIR --data-dir DATA_DIR
 paligemma data import coco instances_train.json train.jsonl --images train2017
 paligemma data check --config transfers/forkme.py:train=train.jsonl,… --out check.html
 paligemma data show --config transfers/forkme.py --out seen.png
@@ -8,12 +9,14 @@ paligemma data show --config transfers/forkme.py --out seen.png
 import argparse
 
 from paligemma_jax import errors
-from paligemma_jax.cli import config, data_check, data_import, runtime, train
+from paligemma_jax.cli import config, data_build, data_check, data_import, runtime, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command and its options."""
-  commands = parser.add_subparsers(metavar="show|check|import", required=True)
+  commands = parser.add_subparsers(metavar="build|show|check|import", required=True)
+  build = commands.add_parser("build", help="prepare a task's official files", add_help=False)
+  data_build.add_arguments(build)
   show = commands.add_parser("show", help="a picture of training examples with their tokens")
   show.set_defaults(run=_show)
   train.add_config(show)
