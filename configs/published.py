@@ -6,8 +6,8 @@ A line is a score, pixels a side, and its values for PaliGemma and for PaliGemma
   tune:minival/acc  448  84.6@t15 84.8±0.2 - 85.8±0.2
 
 in the units of the papers: per cent, CIDEr times 100; "-" or nothing where none is published. A score
-is EVALUATION/METRIC, "{a,b}/acc" the mean of several evaluations, "-val/cer" one where lower is
-better. "tune:" holds for what was trained without `final`. "@t15" is from another place than the
+is EVALUATION/METRIC, "avg={a,b}/acc" the mean of several evaluations under a name of its own,
+"-val/cer" one where lower is better. "tune:" holds for what was trained without `final`. "@t15" is from another place than the
 tables of main results, see `PLACES`.
 """
 
@@ -44,12 +44,13 @@ def scores(table: str, res: int, variant: str, final: bool) -> dict[str, dict]:
   found, column = {}, COLUMNS.index(variant)
   for line in table.splitlines():
     key, pixels, *numbers = line.split()
-    name, number = key.removeprefix("tune:"), [*numbers, *"----"][column]
-    if int(pixels) != res or number == "-" or (final and name != key):
+    spec, number = key.removeprefix("tune:"), [*numbers, *"----"][column]
+    if int(pixels) != res or number == "-" or (final and spec != key):
       continue
+    label, _, spec = spec.rpartition("=")
     value, std, place = _NUMBER.fullmatch(number).groups()
-    found[name] = {
-      "scores": tuple(expanded(name)),
+    found[label or spec] = {
+      "scores": tuple(expanded(spec)),
       "value": round(float(value) / 100, 6),
       "std": round(float(std) / 100, 6) if std else None,
       "source": PLACES[place] if place else PAPERS[column],

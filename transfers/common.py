@@ -209,6 +209,13 @@ def tfds(
   )  # fmt: skip
 
 
+def video(path: str, split: str, frames: int, stride: int, **rest) -> ml_collections.ConfigDict:
+  """A data set of videos, as `tfds`: every `stride`-th of the pictures in "frames" and `frames` of them."""
+  fields = (("image", "frames"), *rest.pop("fields", ()))
+  rest |= dict(fields=fields, max_images=100_000)  # an hour; the model sees `frames`
+  return tfds(path, split, frames=frames, stride=stride, **rest)
+
+
 def hf(
   path: str,
   split: str = "train",

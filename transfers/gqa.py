@@ -11,10 +11,10 @@ HPARAMS = {
   448: dict(epochs=1, batch_size=256, lr=1e-5, freeze_vit=True),
 }
 PG2_LR = {"3b": 3e-6, "10b": 1e-6, "28b": 3e-6}  # arXiv:2412.03555, best on minival at 224
-SCORES = """testdev_balanced/acc             224  65.6±0.4 66.2±0.3 67.2±0.2 67.3±0.2
-            testdev_balanced/acc             448  67.0±0.3 68.1±0.2 68.3±0.3 68.3±0.1
-            xgqa_{bn,de,id,ko,pt,ru,zh}/acc  224  57.3±0.2 58.6±0.2 61.4±0.1 61.1±0.1
-            xgqa_{bn,de,id,ko,pt,ru,zh}/acc  448  57.9±0.5 60.4±0.2 62.6±0.2 62.1±0.3"""
+SCORES = """testdev_balanced/acc                  224  65.6±0.4 66.2±0.3 67.2±0.2 67.3±0.2
+            testdev_balanced/acc                  448  67.0±0.3 68.1±0.2 68.3±0.3 68.3±0.1
+            xgqa=xgqa_{bn,de,id,ko,pt,ru,zh}/acc  224  57.3±0.2 58.6±0.2 61.4±0.1 61.1±0.1
+            xgqa=xgqa_{bn,de,id,ko,pt,ru,zh}/acc  448  57.9±0.5 60.4±0.2 62.6±0.2 62.1±0.3"""
 
 
 def get_config(arg=None):

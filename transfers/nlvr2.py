@@ -10,10 +10,10 @@ HPARAMS = {
   448: dict(epochs=10, batch_size=256, lr=3e-6, weight_decay=3e-7),
 }
 PG2_LR = {"3b": 6e-6, "10b": 1e-6, "28b": 3e-6}  # arXiv:2412.03555, best on dev at 224
-SCORES = """test/acc                    224  90.0±0.2 91.4±0.1 93.9±0.2 94.2±0.1
-            test/acc                    448  88.9±0.3 91.6±0.2 93.7±0.2 94.1±0.2
-            marvl_{id,sw,ta,tr,zh}/acc  224  80.6±0.3 83.5±0.2 89.5±0.2 90.6±0.2
-            marvl_{id,sw,ta,tr,zh}/acc  448  76.8±0.3 82.7±0.3 89.1±0.0 89.7±0.1"""
+SCORES = """test/acc                          224  90.0±0.2 91.4±0.1 93.9±0.2 94.2±0.1
+            test/acc                          448  88.9±0.3 91.6±0.2 93.7±0.2 94.1±0.2
+            marvl=marvl_{id,sw,ta,tr,zh}/acc  224  80.6±0.3 83.5±0.2 89.5±0.2 90.6±0.2
+            marvl=marvl_{id,sw,ta,tr,zh}/acc  448  76.8±0.3 82.7±0.3 89.1±0.0 89.7±0.1"""
 
 
 def get_config(arg=None):

@@ -6,11 +6,8 @@ higher than the paper's.
 
 from paligemma_jax.transfers import common
 
-HPARAMS = {
-  224: dict(epochs=3, batch_size=128, lr=3e-6),
-  448: dict(epochs=3, batch_size=128, lr=3e-6),
-  896: dict(epochs=3, batch_size=128, lr=1e-5),
-}
+LR = {224: 3e-6, 448: 3e-6, 896: 1e-5}
+HPARAMS = {res: dict(epochs=3, batch_size=128, lr=lr) for res, lr in LR.items()}
 PG2_LR = {"3b": 1e-6, "10b": 3e-7, "28b": 3e-7}  # arXiv:2412.03555, best on minival at 224
 SCORES = """eval/acc  224  72.3±0.4 73.4±0.0 74.7±0.1 75.3±0.2
             eval/acc  448  74.6±0.4 75.7±0.1 76.3±0.1 76.6±0.1

@@ -12,14 +12,14 @@ HPARAMS = {
 }
 PG2_LR = {"3b": 3e-6, "10b": 1e-6, "28b": 1e-6}  # the best of arXiv:2412.03555, section C
 # test is scored by the evaluation server
-SCORES = """test/acc                               224  83.2±0.4
-            test/acc                               448  85.6±0.2
-            tune:minival/acc                       224  82.1@t15 83.0±0.2 84.3±0.2 84.5±0.1
-            tune:minival/acc                       448  84.6@t15 84.8±0.2 85.8±0.1 85.8±0.2
-            mmvp/paired_acc                        224  47.3
-            mmvp/paired_acc                        448  45.3
-            pope_{random,popular,adversarial}/acc  224  86.0
-            pope_{random,popular,adversarial}/acc  448  87.0"""
+SCORES = """test/acc                                    224  83.2±0.4
+            test/acc                                    448  85.6±0.2
+            tune:minival/acc                            224  82.1@t15 83.0±0.2 84.3±0.2 84.5±0.1
+            tune:minival/acc                            448  84.6@t15 84.8±0.2 85.8±0.1 85.8±0.2
+            mmvp/paired_acc                             224  47.3
+            mmvp/paired_acc                             448  45.3
+            pope=pope_{random,popular,adversarial}/acc  224  86.0
+            pope=pope_{random,popular,adversarial}/acc  448  87.0"""
 
 
 def get_config(arg=None):

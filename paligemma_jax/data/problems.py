@@ -179,6 +179,10 @@ def _object_keys(record, rules):
     return
   if not objects and (rules.task in tasks.MASKED or not rules.prefix):
     yield "no objects", f'"objects" is empty; a {rules.task} example needs one'
+  if rules.task == "table":  # its empty cells have neither text nor box
+    if "structure" not in record:
+      yield _missing(record, "structure", "")
+    return
   for k, item in enumerate(objects):
     for key in _KEYS.get(rules.task, ("label", "box")):
       if key not in item:

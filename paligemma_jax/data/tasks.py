@@ -8,6 +8,7 @@ draws one of them, evaluation takes the first, the length check measures every o
   detect    "detect cat ; dog" -> "<loc…>… cat ; <loc…>… dog"
   segment   "segment cat" -> box, 16 mask codes and label of every cat; one draft per label
   refer     a sentence about an object -> its box and 16 mask codes; one draft per sentence
+  table     "structure", a table's tags, and a cell for each object -> HTML with boxes
 
 How drafts are drawn in training (`Rules.draw`), stateless, so that resuming is exact:
 
@@ -271,6 +272,23 @@ def _refer(record, rules, size, codes, rng):
   return found
 
 
+def _table(record, rules, size, codes, rng):
+  """Cells are the objects, their labels the text; a tag "<td" may come in pieces (PubTabNet)."""
+  cells, parts, cell = iter(record["objects"]), [], None
+  for tag in record["structure"]:
+    if tag.startswith("<td"):
+      cell = next(cells, {"label": ""})
+      if cell["label"]:
+        x0, y0, x1, y1 = cell["box"]
+        (y0, y1), (x0, x1) = boxes.to_bins((y0, y1), size[0]), boxes.to_bins((x0, x1), size[1])
+        tokens = "".join(f"<loc{v:04d}>" for v in (x0, y0, x1, y1))
+        tag = f'<td coords="{tokens}"{tag[3:]}'
+    elif tag == "</td>" and cell:
+      tag = f"{cell['label']}{tag}"
+    parts.append(tag)
+  return [Draft(fill(rules.prefix, record), "".join(parts), tuple(range(len(record["objects"]))))]
+
+
 def _coded(item, label, codes, k) -> structs.Box:
   return structs.Box(label, *item["box"], codes=tuple(codes[k]) if codes else _NO_CODES)
 
@@ -282,6 +300,7 @@ def _fields(template: str) -> list[str]:
 
 TASKS = {
   "text": _text, "options": _options, "detect": _detect, "segment": _segment, "refer": _refer,
+  "table": _table,
 }  # fmt: skip
 TEXTS = ("text", "options")  # whose answers stand in the record
 MASKED = ("segment", "refer")  # whose answers hold the codes of masks
