@@ -24,7 +24,6 @@ def get_config(arg=None):
 
 
 def _coco(split):
-  features = dict(box="bbox", label="label", crowd="is_crowd")
-  fields = tuple((f"objects/{ours}", f"objects/{theirs}") for ours, theirs in features.items())
+  fields = common.objects("objects", box="bbox", label="label", crowd="is_crowd")
   rules = dict(prefix="detect all classes", draw="shuffle", fields=fields)
   return common.tfds("coco/2017", split, "detect", **rules)

@@ -209,6 +209,11 @@ def tfds(
   )  # fmt: skip
 
 
+def objects(feature: str, **keys: str) -> tuple[tuple[str, str], ...]:
+  """`fields` of the objects in a feature: box="bbox" takes their boxes from FEATURE/bbox."""
+  return tuple((f"objects/{ours}", f"{feature}/{theirs}") for ours, theirs in keys.items())
+
+
 def video(path: str, split: str, frames: int, stride: int, **rest) -> ml_collections.ConfigDict:
   """A data set of videos, as `tfds`: every `stride`-th of the pictures in "frames" and `frames` of them."""
   fields = (("image", "frames"), *rest.pop("fields", ()))

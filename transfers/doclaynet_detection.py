@@ -24,6 +24,6 @@ def get_config(arg=None):
 
 
 def _pages(split):
-  fields = (("objects/box", "objects/bbox"), ("objects/label", "objects/label"))
+  fields = common.objects("objects", box="bbox", label="label")
   rules = dict(prefix="detect all classes", draw="shuffle", fields=fields)
   return common.tfds("doclaynet", split, "detect", **rules)

@@ -37,8 +37,7 @@ SCORES = """refcoco_val/miou     224  73.4@readme 73.4±0.1 75.9±0.1 75.0±0.0
             refcocog_val/miou    896  72.22@readme
             refcocog_test/miou   896  72.7"""
 
-KINDS = (("refcoco", "refcoco_unc", "testA testB"), ("refcocop", "refcocoplus_unc", "testA testB"))
-KINDS += (("refcocog", "refcocog_umd", "test"),)
+KINDS = {"refcoco_unc": "refcoco", "refcocoplus_unc": "refcocop", "refcocog_umd": "refcocog"}
 
 
 def get_config(arg=None):
@@ -46,9 +45,9 @@ def get_config(arg=None):
   c.input.codec = "vae-oid.npz"  # the mask codec's published parameters
   combined = _refer("refcocox_combined")
   c.train.data.refcoco = combined("train")
-  for name, path, last in KINDS:
-    splits = {f"{name}_{split}": f"{split}_flat" for split in last.split()}
-    splits[f"{name}_val"] = "validation_flat"
+  for path, name in KINDS.items():
+    splits = ("val", "test") if path.endswith("umd") else ("val", "testA", "testB")
+    splits = {f"{name}_{s}": f"{s.replace('val', 'validation')}_flat" for s in splits}
     common.add_evals(c, _refer(path), "refseg", 1.0, 256, **splits)
   c.evals.refcoco_val.every = 1 / 5
   common.add_perplexity(c, combined, 0.05, minitrain="train[:5%]", val="validation")
@@ -56,7 +55,6 @@ def get_config(arg=None):
 
 
 def _refer(name):
-  features = dict(box="bbox", mask="mask", sentences="refs/sentence")
-  fields = tuple((f"objects/{ours}", f"objects/{theirs}") for ours, theirs in features.items())
-  name = f"ref_coco_bv/{name}:1.4.0"
-  return lambda split: common.tfds(name, split, "refer", draw="object", fields=fields)
+  fields = common.objects("objects", box="bbox", mask="mask", sentences="refs/sentence")
+  rules = dict(task="refer", draw="object", fields=fields)
+  return lambda split: common.tfds(f"ref_coco_bv/{name}:1.4.0", split, **rules)

@@ -28,6 +28,6 @@ def get_config(arg=None):
 
 
 def _tables(name):
-  fields = (("objects/box", "cells/bbox"), ("objects/label", "cells/text"))
+  fields = common.objects("cells", box="bbox", label="text")
   rules = dict(prefix="table to html", fit="pad", fields=fields)
   return lambda split: common.tfds(name, split, "table", **rules)

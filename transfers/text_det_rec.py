@@ -27,6 +27,6 @@ def get_config(arg=None):
 
 
 def _words(name):
-  fields = (("objects/box", "words/bbox"), ("objects/label", "words/text"))
+  fields = common.objects("words", box="bbox", label="text")
   rules = dict(prefix="ocr", draw="shuffle", fields=fields)
   return lambda split: common.tfds(name, split, "detect", **rules)
