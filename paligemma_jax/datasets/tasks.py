@@ -9,6 +9,17 @@ from paligemma_jax import errors
 # its miniature.
 TASKS = {
   "vqav2": ("vqa", "vqa.vqav2"),
+  "okvqa": ("okvqa", "vqa.okvqa"),
+  "aokvqa": ("aokvqa", "vqa.aokvqa"),
+  "textvqa": ("textvqa", "documents.textvqa"),
+  "textcaps": ("text_caps", "documents.textcaps"),
+  "vizwizvqa": ("vizwizvqa", "documents.vizwizvqa"),
+  "tallyqa": ("tallyqa", "vqa.tallyqa"),
+  "gqa": ("gqa", "vqa.gqa"),
+  "docvqa": ("docvqa", "documents.docvqa"),
+  "chartqa": ("chartqa", "documents.chartqa"),
+  "science_qa": ("science_qa", "documents.science_qa"),
+  "ai2d": ("ai2d", "documents.ai2d"),
 }
 
 

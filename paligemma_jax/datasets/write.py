@@ -23,7 +23,7 @@ import numpy as np
 import tqdm
 
 from paligemma_jax import errors
-from paligemma_jax.datasets import dataset, raw
+from paligemma_jax.datasets import dataset, pictures, raw
 
 _SHARD = 2**28  # bytes of a shard, about
 
@@ -135,8 +135,8 @@ class _Spool:
     self._file.write(data)
     self.num_bytes += num_bytes + len(data)
 
-  def __iter__(self) -> Iterator[dict]:
-    """All records; raises a UserError where two of them have the same key."""
+  def __iter__(self) -> Iterator[tuple[int | str, dict]]:
+    """Keys and records; raises a UserError where two of them have the same key."""
     hashes = np.frombuffer(self._hashes, ">u8").reshape(-1, 2)
     last = None
     for i in np.lexsort((hashes[:, 1], hashes[:, 0])):
@@ -146,7 +146,7 @@ class _Spool:
       if digest == last:
         raise errors.UserError(f"{self.split}: two records have the key {key}; remove one of them")
       last = digest
-      yield record
+      yield key, record
 
   def check_keys(self) -> None:
     """Raises a UserError when two records have the same key."""
@@ -189,7 +189,7 @@ def _collect(data, folder, split, temporary, say) -> _Spool:
         spool.add(key, record, sum(_probed(file, sizes) for file in _files(record)))
       except StopIteration:
         break
-      except raw.BadPicture:
+      except pictures.BadPicture:
         if split not in data.unlabelled:
           raise
         spool.left_out += 1
@@ -219,7 +219,7 @@ def _files(value) -> Iterator:
 
 def _probed(file, sizes: dict[int, int]) -> int:
   """Size in bytes; a file is looked at once."""
-  if not isinstance(file, raw.Picture):
+  if not isinstance(file, pictures.Picture):
     return file.probe()
   key = hash(file.path)
   if key not in sizes:
@@ -296,7 +296,14 @@ def _write_split(name, spool, features, template) -> tuple[list[int], int]:
       path = template.sharded_filepath(shard_index=i, num_shards=count)
       writer = array_record.ArrayRecordWriter(os.fspath(path), "group_size:1")  # random access
       for _ in range(length):
-        data = serializer.serialize_example(features.encode_example(_read(next(records))))
+        key, record = next(records)
+        try:
+          data = serializer.serialize_example(features.encode_example(_read(record)))
+        except errors.UserError:
+          raise
+        except (ValueError, TypeError, OverflowError, AttributeError, OSError) as e:
+          words = " ".join(str(e).split())
+          raise errors.UserError(f"{name} {spool.split}: record {key}: {words}") from e
         num_bytes += len(data)
         writer.write(data)
         bar.update()

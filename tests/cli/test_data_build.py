@@ -41,7 +41,10 @@ def test_build_prints_what_it_made_and_then_that_it_is_there(run, tmp_path, caps
       ["vqav2", "--raw-dir", "no", "--data-dir", "out"],
       "_train2014_annotations.json: no such file",
     ),
-    (["vqav2", "--raw-dir", ".", "--data-dir", "o", "--splits", "trian"], 'vqa: no split "trian"; did'),
+    (
+      ["vqav2", "--raw-dir", ".", "--data-dir", "o", "--splits", "trian"],
+      'vqa: no split "trian"; did',
+    ),
   ],
 )
 def test_build_refuses_in_one_line_and_leaves_nothing(refuse, tmp_path, monkeypatch, argv, words):

@@ -6,12 +6,12 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from paligemma_jax import errors
-from paligemma_jax.datasets import raw
+from paligemma_jax.datasets import pictures, raw, walk
 from paligemma_jax.datasets.samples import scenes
 
 VALUES = st.recursive(
@@ -23,17 +23,18 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(st.lists(VALUES, max_size=6), st.booleans(), st.integers(1, 40))
 def test_values_are_those_of_the_json_module_wherever_the_pieces_end(values, ascii_only, piece):
   whole = {"info": [values, {"rows": 1}], "rows": values, "after": None}
   data = json.dumps(whole, ensure_ascii=ascii_only, indent=1).encode("utf-8", "surrogatepass")
-  walk = raw._Json(io.BytesIO(data), "x.json", piece)
-  found = list(walk.entries("rows"))
+  walker = walk.Walk(io.BytesIO(data), "x.json", piece)
+  found = list(walker.entries("rows"))
   assert [value for _, _, value in found] == values
   for _, offset, value in found:  # each can be read again from where it begins
     file = io.BytesIO(data)
     file.seek(offset)
-    assert raw._Json(file, "x.json", piece).value()[1] == value
+    assert walk.Walk(file, "x.json", piece).value()[1] == value
 
 
 @pytest.fixture
@@ -110,7 +111,9 @@ def test_a_picture_that_cannot_be_used_is_named_with_what_names_it(folder, damag
   if found is not None:
     (folder.root / "a.jpg").write_bytes(found)
   folder.place = "questions.json: questions[3]"
-  with pytest.raises(raw.BadPicture, match=rf"questions\.json: questions\[3\]: .*{words}") as e:
+  with pytest.raises(
+    pictures.BadPicture, match=rf"questions\.json: questions\[3\]: .*{words}"
+  ) as e:
     folder.picture("a.jpg").probe()
   assert str(folder.root / "a.jpg") in str(e.value)
 
