@@ -38,6 +38,8 @@ def get_config(arg=None):
       c.train.data[key if key == name else f"{name}_{key}"] = source
       source.weight = float(size) * source.weight / sum(s.weight for s in one.train.data.values())
     c.evals.update({f"{name}_{key}": e for key, e in one.evals.items() if e.metric != "perplexity"})
+    for e in one.evals.values():
+      e.sampler = "greedy"
     for source in (*one.train.data.values(), *(e.data for e in one.evals.values())):
       source.resize = source.resize or one.input.resize
       source.prefix = f"{name}: {source.prefix or '{sentence}'}" if a.named else source.prefix

@@ -56,5 +56,5 @@ def get_config(arg=None):
 
 def _refer(name):
   fields = common.objects("objects", box="bbox", mask="mask", sentences="refs/sentence")
-  rules = dict(task="refer", draw="object", fields=fields)
+  rules = dict(task="refer", prefix="{sentence}", draw="object", fields=fields)
   return lambda split: common.tfds(f"ref_coco_bv/{name}:1.4.0", split, **rules)
