@@ -46,7 +46,14 @@ def _build_digits():
   embedded.prepare()
 
 
-BUILDS = {"digits": _build_digits}  # names for the config's `build`
+def _build_samples(tasks):
+  from paligemma_jax.train import samples  # TFDS, which takes a while to load
+
+  samples.prepare(tasks.split("+"))
+
+
+# Names for the config's `build`; what stands behind a colon is passed on.
+BUILDS = {"digits": _build_digits, "sample": _build_samples}
 
 
 def use_compilation_cache() -> None:
@@ -56,15 +63,16 @@ def use_compilation_cache() -> None:
 
 
 def build(name: str) -> None:
-  """Makes the embedded data that a config's `build` names, once; "" is none.
+  """Makes the data that a config's `build` names, "digits" or "sample:TASK+TASK", once; "" is none.
 
   Raises:
     UserError: the name is unknown.
   """
-  if name and name not in BUILDS:
-    raise errors.UserError(f'build: "{name}" is unknown{errors.did_you_mean(name, BUILDS)}')
+  kind, *rest = name.split(":", 1)
+  if name and kind not in BUILDS:
+    raise errors.UserError(f'build: "{name}" is unknown{errors.did_you_mean(kind, BUILDS)}')
   if name:
-    BUILDS[name]()
+    BUILDS[kind](*rest)
 
 
 def flat(tree: dict) -> dict[str, Any]:
