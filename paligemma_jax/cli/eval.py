@@ -2,7 +2,8 @@
 
   paligemma eval --config transfers/forkme.py --ckpt workdir --workdir workdir/eval
 
-With --workdir also writes DIR/metrics.json and DIR/predictions/NAME.jsonl.
+With --workdir also writes DIR/metrics.json and DIR/predictions/NAME.jsonl. With --expect the scores
+stand beside the published ones of the config; the exit status is 1 if one is not reached.
 """
 
 import argparse
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   train.add_config(parser)
   generate.add_checkpoint(parser)
   parser.add_argument("--workdir", metavar="DIR", help="where scores and predictions are written")
+  parser.add_argument("--expect", action="store_true", help="compare with the published scores")
   parser.add_argument("--evals", metavar="REGEX", default="", help="only those whose name matches")
 
 
@@ -26,6 +28,8 @@ def run(args: argparse.Namespace) -> None:
   """Evaluates."""
   settings = config.load(args.config, args.overrides)
   names = _chosen(settings, args.evals)
+  if args.expect and not settings.get("expect"):
+    raise errors.UserError("--expect: the config has no published scores (config.expect is empty)")
   settings.model.init = args.ckpt
   if args.tokenizer:
     settings.input.tokenizer = args.tokenizer
@@ -38,6 +42,25 @@ def run(args: argparse.Namespace) -> None:
   for name, (scores, _) in results.items():
     rows += [(name, score, f"{value:.4g}") for score, value in scores.items()]
   print(runtime.table(rows, right=(2,)))
+  if args.expect:
+    _compare(settings.expect.to_dict(), {name: scores for name, (scores, _) in results.items()})
+
+
+def _compare(expect: dict, scores: dict) -> None:
+  """Prints the scores beside the published ones; raises a RunError if one is not reached."""
+  from paligemma_jax.evals import expected
+
+  found = expected.compare(expect, scores)
+  words = {True: "pass", False: "FAIL", None: "not scored"}
+  rows = [("published score", "found", "published", "std", "", "source")]
+  for one in found:
+    value, std = ("" if v is None else f"{v:.4g}" for v in (one.value, one.std))
+    rows.append((one.name, value, f"{one.published:.4g}", std, words[one.passed], one.source))
+  print("\n" + runtime.table(rows, right=(1, 2, 3)))
+  failed = [one for one in found if one.passed is False]
+  if failed:
+    names = ", ".join(f"{one.name} ({one.value:.4g} of {one.published:.4g})" for one in failed)
+    raise errors.RunError(f"{len(failed)} of {len(found)} published scores not reached: {names}")
 
 
 def _chosen(settings, regex: str) -> list[str]:
