@@ -374,7 +374,7 @@ def debug(c: ml_collections.ConfigDict, *tasks: str) -> ml_collections.ConfigDic
     c: of a transfer; one that only evaluates trains on what it evaluates.
     *tasks: as in `finish`.
   """
-  small, files = base(res=0, text_len=32), cache.directory("samples-1")
+  small, files = base(res=0, text_len=128), cache.directory("samples-1")
   small.update(build="sample:" + "+".join(tasks), log_every=1, evals=c.evals, expect=c.expect)
   small.model.update(init="", preset="tiny", remat="none")
   tokenizer, codec = str(files / "tokenizer.model"), str(files / "codec.npz")

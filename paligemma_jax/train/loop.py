@@ -118,7 +118,8 @@ def _train(
     else:
       state = setup.init_state(c, parts, optimizer)
     window = pipeline.longest_suffix(c.train.data.to_dict(), parts.processor)
-    window = min(window, c.input.text_len)  # texts may be cut
+    if c.input.truncate:  # to the published length; few windows, as each one is compiled
+      window = min(-(-window // 16) * 16, c.input.text_len)
     options = setup.step_options(c) | {"window": window}
     train_step = setup.jit_step(parts, optimizer, shardings, **options)
     stop = stack.enter_context(processes.asked_to_stop())

@@ -56,7 +56,7 @@ def test_debug_has_the_same_sizes_for_all():
     sizes |= {(e.max_new_tokens, e.batch_size, e.limit, e.sampler) for e in c.evals.values()}
     assert c.build.startswith("sample:")
     assert not any("[" in s.split for s in c.train.data.values())
-  assert sizes == {("tiny", "", 32, 2, 2), (8, 2, 4, "greedy")}
+  assert sizes == {("tiny", "", 128, 2, 2), (8, 2, 4, "greedy")}
 
 
 @pytest.mark.parametrize(
