@@ -354,3 +354,65 @@ def test_closing_twice_is_fine_and_ends_the_iterator(mixture, processor):
 
 def test_an_epoch_is_every_record_once(mixture):
   assert pipeline.num_examples(mixture) == 12
+
+
+def _answers(processor, batch):
+  return [t.rpartition("\n")[2] for t in _texts(processor, [batch])]
+
+
+def test_draw_each_takes_every_answer_once_in_as_many_epochs_wherever_it_starts(
+  pictures, write, processor
+):
+  answers = ["yes", "no", "red"]
+  path = write([{"image": "p0.png", "prefix": "a", "suffix": answers}])
+  sources = {"a": {"path": path, "draw": "each"}}
+  taken = [_answers(processor, b)[0] for b in _train(sources, processor, 9, batch_size=1)]
+  for start in (0, 3, 6):
+    assert sorted(taken[start : start + 3]) == sorted(answers)
+  rest = _train(sources, processor, 4, batch_size=1, start_step=5)
+  assert [_answers(processor, b)[0] for b in rest] == taken[5:]
+
+
+def test_the_answer_of_a_record_does_not_depend_on_when_its_turn_comes(pictures, write, processor):
+  records = [{"image": "p0.png", "prefix": p, "suffix": ["yes", "no", "red"]} for p in "ab"]
+  source = {"path": write(records), "draw": "each"}
+  one = _train({"s": source}, processor, 6, batch_size=2)
+  seen = {p: [] for p in "ab"}
+  for text in _texts(processor, one):
+    prefix, _, answer = text.partition("\n")
+    seen[prefix].append(answer)
+  for taken in seen.values():
+    assert sorted(taken[:3]) == sorted(taken[3:]) == ["no", "red", "yes"]
+
+
+def test_long_texts_are_cut_if_asked_for(pictures, write, processor):
+  path = write([{"image": "p0.png", "prefix": "yes " * 30, "suffix": "red"}])
+  with pytest.raises(errors.UserError, match="needs text_len"):
+    _train({"s": {"path": path}}, processor, 1, batch_size=1)
+  (batch,) = _train({"s": {"path": path}}, processor, 1, batch_size=1, truncate=True)
+  assert batch.text.shape == (1, TEXT_LEN + 1) and not batch.mask_loss.any()
+
+
+def test_a_source_may_have_a_resize_of_its_own(pictures, write, processor):
+  path = write([{"image": "p3.png", "prefix": "p", "suffix": "yes"}])
+  batches = [
+    _train({"s": {"path": path, "resize": resize}}, processor, 1, batch_size=1)[0]
+    for resize in ("", "bilinear_antialias", "bilinear")
+  ]
+  _equal(batches[0], batches[1])  # the processor's
+  assert (batches[0].image != batches[2].image).any()
+
+
+def test_a_padded_picture_keeps_its_shape_on_white(pictures, write, processor):
+  path = write([{"image": "p2.png", "prefix": "p", "suffix": "yes"}])  # 9 x 17
+  (batch,) = _train({"s": {"path": path, "fit": "pad"}}, processor, 1, batch_size=1)
+  assert (batch.image[0, :, 16:] == 255).all() and not (batch.image[0, :, :14] == 255).all()
+
+
+def test_the_truth_of_a_test_split_may_be_empty_but_not_what_is_trained_on(
+  pictures, write, processor
+):
+  config = {"path": write([{"image": "p0.png", "prefix": "p", "suffix": []}])}
+  pipeline.check({"evals.test.data": config}, processor, TEXT_LEN, train=False)
+  with pytest.raises(errors.UserError, match='"suffix" is an empty list'):
+    pipeline.check({"train.data.test": config}, processor, TEXT_LEN)

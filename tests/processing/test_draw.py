@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from paligemma_jax import structs
@@ -62,3 +63,28 @@ def test_masks_beside_the_boxes():
   mask = np.ones((40, 60), bool)
   only, none = draw.marks([structs.Box("a", 0, 0, 1, 1)] * 2, masks=[mask, None])
   assert only.mask is mask and none.mask is None
+
+
+@pytest.mark.parametrize(
+  "box, ends",  # first and last row, first and last column
+  [
+    ((0.25, 0.28, 0.77, 0.75), (2, 7, 2, 7)),  # int(y * 10) and so on, all edges included
+    ((0.0, 0.0, 1.0, 1.0), (0, 10, 0, 10)),
+    ((0.5, 0.5, 1.5, 1.5), (5, 15, 5, 15)),  # two edges outside are not drawn
+  ],
+)
+def test_an_outline_has_the_pixels_of_tensorflows(box, ends):
+  y0, y1, x0, x1 = ends
+  want = np.zeros((20, 20), bool)
+  want[[y0, y1], x0 : x1 + 1] = True
+  want[y0 : y1 + 1, [x0, x1]] = True
+  got = draw.outline(np.zeros((11, 11, 3), np.uint8), box)
+  np.testing.assert_array_equal((got == (255, 0, 0)).all(-1), want[:11, :11])
+  assert (got[~want[:11, :11]] == 0).all()
+
+
+def test_an_outline_of_exchanged_corners_is_nothing_and_the_picture_is_kept():
+  picture = np.zeros((11, 11, 3), np.uint8)
+  assert not draw.outline(picture, (0.7, 0.2, 0.3, 0.5)).any()
+  draw.outline(picture, (0, 0, 1, 1))
+  assert not picture.any()
