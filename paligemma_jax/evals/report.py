@@ -67,7 +67,7 @@ def _scores(lines: Iterable[dict]) -> Scores:
   for line in lines:
     for key, value in line.items():
       if key.startswith(_EVAL) and isinstance(value, int | float):
-        name, _, metric = key.removeprefix(_EVAL).rpartition("/")
+        name, _, metric = key.removeprefix(_EVAL).partition("/")
         scores.setdefault(name, {}).setdefault(metric, []).append((line["step"], value))
   return scores
 

@@ -314,7 +314,7 @@ def last_scores(workdir: str | os.PathLike) -> dict[str, dict[str, float]]:
   for line in logs.read_metrics(workdir):
     for key, value in line.items():
       if key.startswith(logs.EVAL):
-        name, _, metric = key.removeprefix(logs.EVAL).rpartition("/")
+        name, _, metric = key.removeprefix(logs.EVAL).partition("/")
         scores.setdefault(name, {})[metric] = value
   return scores
 
