@@ -64,7 +64,8 @@ def prepare(names: Iterable[str]) -> pathlib.Path:
 
 
 def _build(name, task, data_dir) -> None:
-  missing = [d for d in task.datasets if not (data_dir / d.name / d.version).is_dir()]
+  used = [data for data in task.datasets if not data.is_optional]
+  missing = [data for data in used if not (data_dir / data.name / data.version).is_dir()]
   if not missing:
     return
   with tempfile.TemporaryDirectory() as raw:
