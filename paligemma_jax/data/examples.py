@@ -83,13 +83,16 @@ def make(
   kept = {}
   if extras:
     objects = [record["objects"][k] for k in draft.objects] if draft.objects else []
-    objects = objects or record.get("objects") or []
+    others = record.get("objects")
+    objects = objects or (others if isinstance(others, list) else [])
     if not is_text and (codes is not None or rules.task not in tasks.MASKED):
       answer = draft.suffix  # else it has stand-ins
     kept = {**record, "id": record.get("id", i), "prefix": draft.prefix, "suffix": answer}
     named = [_named(given, source.folder, place, i) for given in image_list(record)]
     kept |= {"image": named if isinstance(record["image"], list) else named[0]}
     kept |= {"height": size[0], "width": size[1]}
+    if not isinstance(others, list):
+      kept.pop("objects", None)  # of a data set that lays them out another way
     if objects:
       kept["objects"] = [{**o, **_whole_mask(o, source.folder, size, place)} for o in objects]
   return structs.Example(pictures, draft.prefix, draft.suffix, kept)

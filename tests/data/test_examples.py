@@ -109,6 +109,12 @@ def test_what_cannot_be_read_is_named(pictures, write, record, message):
     examples.make(source, 0, examples.Rules())
 
 
+def test_objects_that_another_data_set_lays_out_in_its_own_way_are_no_rows_of_ours(pictures, write):
+  record = {"image": "p0.png", "prefix": "p", "suffix": "s", "objects": {"bbox": [[0, 0, 1, 1]]}}
+  made = examples.make(sources.Jsonl(write([record])), 0, examples.Rules(), extras=True)
+  assert made.suffix == "s" and "objects" not in made.extras
+
+
 def test_a_mask_of_another_size_is_an_error(pictures, write):
   mask = {"size": [2, 2], "counts": [4]}
   source = sources.Jsonl(write([{"image": "p0.png", "objects": [{**CAT, "mask": mask}]}]))

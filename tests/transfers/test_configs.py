@@ -36,6 +36,11 @@ def test_it_is_plain_data_with_known_keys_and_names(name, arg):
     assert 0 < e.value < 10 and e.source.startswith(("arXiv:", "big_vision"))
 
 
+def test_the_document_names_them_all():
+  text = (FOLDER.parent / "docs/transfers.md").read_text()
+  assert not [name for name in NAMES if f"`{name}`" not in text and f"`{name}.py`" not in text]
+
+
 def lines(name):
   return [line.strip() for line in (FOLDER / f"{name}.py").read_text().splitlines() if line.strip()]
 
