@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
   for option in ("raw_dir", "data_dir"):
     if not getattr(args, option):
       raise errors.UserError(f"--{option.replace('_', '-')} DIR is needed")
+  runtime.start()
   splits = tuple(filter(None, args.splits.split(",")))
   for data in chosen:
     print(write.build(data, module.TASK, args.raw_dir, args.data_dir, splits, args.strict))

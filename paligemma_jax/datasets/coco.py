@@ -1,5 +1,7 @@
 """What the tasks on COCO photos share: file names, categories, and reading its instances."""
 
+from collections.abc import Sequence
+
 from paligemma_jax import errors
 from paligemma_jax.datasets import raw
 
@@ -20,3 +22,69 @@ def check_same_image(folder: raw.Folder, question: dict, annotation: dict) -> No
       f" {question['image_id']}, its annotation about {annotation['image_id']};"
       " the two files do not belong together"
     )
+
+
+class Instances:
+  """A file of instances: pictures, categories and what was annotated; little of it in memory.
+
+  Attributes:
+    images: picture id -> its row.
+    categories: category id -> its row.
+    annotations: picture id -> rows, in the order of the file.
+  """
+
+  def __init__(self, folder: raw.Folder, name: str):
+    self._path = folder.root / name
+    self.images = folder.table(name, "images", "id")
+    self.categories = {row["id"]: row for row in folder.rows(name, "categories")}
+    self.annotations = folder.groups(name, "annotations", "image_id")
+
+  def category(self, annotation: dict) -> dict:
+    """The row of its category; raises a UserError if the file has none."""
+    found = self.categories.get(annotation["category_id"])
+    if found is None:
+      raise errors.UserError(
+        f"{self._path}: annotation {annotation['id']} is of category {annotation['category_id']},"
+        " which is none of the file's"
+      )
+    return found
+
+
+def unit_box(
+  box: Sequence[float], height: int, width: int
+) -> tuple[float, float, float, float] | None:
+  """COCO's x, y, width, height in pixels as ymin, xmin, ymax, xmax in 0..1.
+
+  A negative width or height is taken as the box that runs the other way; what sticks out is
+  clipped. None: nothing of it lies in the picture.
+  """
+  x, y, w, h = box
+  x0, x1 = sorted((x, x + w))
+  y0, y1 = sorted((y, y + h))
+  clip = lambda value, size: min(max(value / size, 0.0), 1.0)  # noqa: E731
+  found = clip(y0, height), clip(x0, width), clip(y1, height), clip(x1, width)
+  return found if found[0] < found[2] and found[1] < found[3] else None
+
+
+CATEGORIES = (
+  "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+  "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog",
+  "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella",
+  "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite",
+  "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+  "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange",
+  "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant",
+  "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
+  "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+  "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+SUPERCATEGORIES = (
+  "accessory", "animal", "appliance", "electronic", "food", "furniture", "indoor", "kitchen",
+  "outdoor", "person", "sports", "vehicle",
+)  # fmt: skip
+LICENCES = (  # of the photos, number 1 first
+  "Attribution-NonCommercial-ShareAlike License", "Attribution-NonCommercial License",
+  "Attribution-NonCommercial-NoDerivs License", "Attribution License",
+  "Attribution-ShareAlike License", "Attribution-NoDerivs License",
+  "No known copyright restrictions", "United States Government Work",
+)  # fmt: skip

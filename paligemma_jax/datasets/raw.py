@@ -17,6 +17,8 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from paligemma_jax import errors
 from paligemma_jax.datasets import pictures, walk
 
@@ -37,6 +39,7 @@ class Folder:
 
   def __init__(self, root: str | os.PathLike):
     self.root, self.place = pathlib.Path(root), str(root)
+    self._tables = {}
 
   def path(self, name: str) -> pathlib.Path:
     """An annotation file; raises MissingFile if it is not there."""
@@ -73,11 +76,24 @@ class Folder:
 
   def table(self, name: str, key: str, by: str) -> "Table":
     """The rows of a JSON array, to be looked up by the value of their key `by`."""
-    path, offsets = self.path(name), {}
-    for i, (_, offset, row) in enumerate(self._walk(name, key)):
-      self.place = f"{path}: {key}[{i}]"
-      offsets[row[by]] = offset
-    return Table(self, path, by, offsets)
+    if (name, key) not in self._tables:
+      path, offsets = self.path(name), {}
+      for i, (_, offset, row) in enumerate(self._walk(name, key)):
+        self.place = f"{path}: {key}[{i}]"
+        offsets[row[by]] = offset
+      self._tables[name, key] = Table(self, path, by, offsets)
+    return self._tables[name, key]
+
+  def groups(self, name: str, key: str, by: str) -> "Groups":
+    """The same where several rows have one value, a whole number."""
+    if (name, key) not in self._tables:
+      path, keys, offsets = self.path(name), array("q"), array("q")
+      for i, (_, offset, row) in enumerate(self._walk(name, key)):
+        self.place = f"{path}: {key}[{i}]"
+        keys.append(row[by])
+        offsets.append(offset)
+      self._tables[name, key] = Groups(path, keys, offsets)
+    return self._tables[name, key]
 
   def lines(self, name: str) -> Iterator[Any]:
     """The values of a file with one JSON value a line; .bz2 and .gz are unpacked on the way."""
@@ -168,6 +184,9 @@ class Table:
   def __contains__(self, key: Any) -> bool:
     return key in self._rows
 
+  def __iter__(self) -> Iterator[Any]:
+    return iter(self._rows)
+
   def __getitem__(self, key: Any) -> Any:
     """The row; raises a UserError that names both files when there is none."""
     if key not in self._rows:
@@ -188,6 +207,25 @@ class Table:
         f"{self._path}: {self._by} {key} has no row in {self._folder.root / partner};"
         " the two files do not belong together"
       )
+
+
+class Groups:
+  """Rows of a JSON file, several by one whole number. In memory are 16 bytes a row."""
+
+  def __init__(self, path: pathlib.Path, keys: array, offsets: array):
+    keys = np.frombuffer(keys, np.int64)
+    order = np.argsort(keys, kind="stable")
+    self._path, self._file = path, open(path, "rb")
+    self._keys, self._offsets = keys[order], np.frombuffer(offsets, np.int64)[order]
+
+  def __getitem__(self, key: int) -> list[Any]:
+    """The rows with this key, in the order of the file; none if there are none."""
+    first, end = np.searchsorted(self._keys, (key, key + 1))
+    found = []
+    for offset in self._offsets[first:end]:
+      self._file.seek(offset)
+      found.append(walk.Walk(self._file, self._path, _ROW).value()[1])
+    return found
 
 
 def texts(rows: Iterable[dict], key: str) -> list[str]:

@@ -163,17 +163,18 @@ class _Spool:
 
 def _collect_all(data, folder, splits, temporary, say) -> dict[str, _Spool]:
   """The records of all splits, in the order of `splits`."""
-  spools, missing = {}, None
+  spools, missing = {}, {}
   for split in splits:
     try:
       spools[split] = _collect(data, folder, split, temporary, say)
     except raw.MissingFile as e:
       if not data.is_partial:
         raise
-      missing = missing or e
-      say(f"{data.name}: {split} left out ({str(e).split(';')[0]})")
+      missing[split] = e
   if not spools:
-    raise missing
+    raise next(iter(missing.values()))
+  if missing:
+    say(f"{data.name}: without their files, left out: {', '.join(missing)}")
   return spools
 
 
@@ -281,9 +282,14 @@ def _write(data, about, spools, temporary) -> None:
 def _write_split(name, spool, features, template) -> tuple[list[int], int]:
   """The shards of a split; how many records are in each, and all their bytes."""
   from array_record.python import array_record_module as array_record
-  from tensorflow_datasets.core import example_serializer
+  from tensorflow_datasets.core import example_serializer, utils
 
-  serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+  specs = features.get_serialized_info()
+  for info in utils.flatten_nest_dict(specs).values():
+    info._tf_dtype = (
+      info.np_dtype
+    )  # of lists in lists TFDS asks for it, and would import TensorFlow
+  serializer = example_serializer.ExampleSerializer(specs)
   count = min(len(spool), max(1, math.ceil(spool.num_bytes / _SHARD)))
   ends = [round(len(spool) * (i + 1) / count) for i in range(count)]
   lengths = np.diff([0, *ends]).tolist()

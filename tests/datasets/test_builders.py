@@ -11,6 +11,16 @@ from paligemma_jax.data import stores
 from paligemma_jax.datasets import samples, tasks, write
 from paligemma_jax.datasets.samples import documents, scenes
 
+LANGUAGES = (
+  "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt ro ru sv sw te th tr"
+  " uk vi zh"
+)
+REFERRED = "coco_url file_name flickr_url height id image license objects width"
+AERIAL = "answers filename image question question_id question_type raw_answers"
+FIGURES = (
+  "caption/lowercase_and_token_and_remove_figure_index caption/normalized/advanced_equation_bracket"
+  " caption/normalized/basic_num caption/originally_extracted image image/filename image/id"
+)
 # Data set -> records of each split of the miniature, and the features of the reference's builder
 # (or of its configs, where that is not published).
 MADE = {
@@ -59,6 +69,72 @@ MADE = {
     "train 16, test 8",
     "abc_label answer id image image_name label possible_answers question",
   ),
+  "ref_coco_bv/refcoco_unc": (
+    "train 5, train_flat 12, validation 1, validation_flat 3, testA 1, testA_flat 3, testB 1,"
+    " testB_flat 2",
+    REFERRED,
+  ),
+  "ref_coco_bv/refcoco_google": (
+    "train 2, train_flat 5, validation 1, validation_flat 3, test 1, test_flat 1", REFERRED
+  ),
+  "ref_coco_bv/refcocoplus_unc": (
+    "train 3, train_flat 8, validation 1, validation_flat 3, testA 1, testA_flat 3, testB 1,"
+    " testB_flat 1",
+    REFERRED,
+  ),
+  "ref_coco_bv/refcocog_google": ("train 2, train_flat 5, validation 1, validation_flat 3", REFERRED),
+  "ref_coco_bv/refcocog_umd": (
+    "train 6, train_flat 16, validation 2, validation_flat 2, test 2, test_flat 6", REFERRED
+  ),
+  "ref_coco_bv/refcocox_combined": (
+    "train 2, train_flat 12, validation 4, validation_flat 8, test 5, test_flat 15", REFERRED
+  ),
+  "coco_captions/2014": (
+    "train 8, restval 8, val 8, test 8", "captions image image/filename image/id objects"
+  ),
+  "coco/2017": ("train 8, validation 8, test 8", "image image/filename image/id objects"),
+  "coco35l": (
+    ", ".join(f"{part}_{lang} 8" for part in ("train", "dev") for lang in LANGUAGES.split()),
+    "captions image image/id language",
+  ),
+  "nocaps": ("val 6, test 6", "image image/id image_filepath texts url"),
+  "xm3600": (
+    ", ".join(f"{lang} 8" for lang in sorted([*LANGUAGES.split(), "quz"])),
+    "captions captions/tokenized image image/id language",
+  ),
+  "xgqa": (
+    "test_zs_bn 8, test_zs_de 8, test_zs_en 8, test_zs_id 8, test_zs_ko 8, test_zs_pt 8,"
+    " test_zs_ru 8, test_zs_zh 8, test_fs_de 4, dev_fs_de 3, train_fs1_de 7, train_fs48_de 8",
+    "answer example_id image image/id question",
+  ),
+  **dict.fromkeys(
+    ["pope/pope_random", "pope/pope_popular", "pope/pope_adversarial"],
+    ("test 18", "answer image image/filename question question_id thing"),
+  ),
+  "countbenchqa": ("huggingface 8", "image image_id image_url number question text"),
+  "infovqa": ("train 8, val 8, test 8", "answers filename image question question_id"),
+  "stvqa": ("train 36, val 4, test 40", "answers filename image question question_id"),
+  "ocrvqa_id": ("train 24, val 24, test 21", "answer image image/id int_id question"),
+  "rsvqa_lr/nonum": ("train 23, val 23, test 23", AERIAL),
+  "rsvqa_lr/all": ("train 31, val 31, test 31", AERIAL),
+  "rsvqa_hr/nonum": ("train 15, val 15, test 15, test_2 15", AERIAL),
+  "rsvqa_hr/all": ("train 31, val 31, test 31, test_2 31", AERIAL),
+  **{
+    f"scicap/{subset}_subfig_{subfig}": (f"train {n}, val {n}, test {n}", FIGURES)
+    for subset, n in (("leq_100_tokens", 8), ("first_sentence", 7), ("single_sentence", 6))
+    for subfig in ("no", "yes")
+  },
+  "screen2_words": ("train 8, dev 8, test 8", "image image/filename image/id summary"),
+  "widgetcap": (
+    "train 15, dev 15, test 15",
+    "bbox height image image/filename image/id node_id screen_id texts width",
+  ),
+  "nlvr2": ("train 16, dev 16, test 16", "example_id image_left image_right label sentence"),
+  "marvl": (
+    "test_id 8, test_sw 8, test_ta 8, test_tr 8, test_zh 8",
+    "example_id image_left image_right label sentence",
+  ),
+  "mmvp": ("test 8", "answer image options pair question question_id"),
 }  # fmt: skip
 DATASETS = {
   data.name: (task, data) for task in tasks.TASKS for data in tasks.module(task).TASK.datasets
@@ -108,8 +184,8 @@ def test_the_miniature_becomes_the_data_set_that_the_configs_read(made, name):
   assert made(name).endswith(f"{name}/{DATASETS[name][1].version}: {counts}")
   info = tfds.builder_from_directory(made(name).rpartition(": ")[0]).info
   assert sorted(info.features) == features.split()
-  for split, wanted in DATASETS[name][1].sizes.items():
-    assert wanted is None or wanted > info.splits[split].num_examples
+  for split, found in info.splits.items():
+    assert (DATASETS[name][1].sizes[split] or 10**6) > found.num_examples
 
 
 def test_vqa_joins_questions_and_answers_and_keeps_confidences(made):
@@ -195,7 +271,7 @@ def test_gqa_is_built_from_the_files_that_are_there(made, tmp_path):
   task, said = tasks.module("gqa").TASK, []
   line = write.build(task.datasets[0], task, tmp_path, tmp_path / "out", say=said.append)
   assert "val_balanced 16" in line and "val_all" not in line
-  assert any("val_all left out" in s for s in said)
+  assert any("left out: val_all, testdev_all, challenge_all" in s for s in said)
 
 
 def test_docvqa_keeps_the_case_of_answers(made):
@@ -230,6 +306,197 @@ def test_ai2d_draws_letters_over_texts_where_the_answers_are_letters(made):
   assert ids == {"0.gif.png", "3.png", "5.png", "11.png"}
 
 
+def referred(made, name, split):
+  """Photo -> annotation -> its sentences, boxes in pixels and masks."""
+  fields = (
+    ("objects/box", "objects/bbox"), ("objects/mask", "objects/mask"),
+    ("objects/sentences", "objects/refs/sentence"), ("ann", "objects/id"),
+  )  # fmt: skip
+  found = {}
+  for r in made.read(f"ref_coco_bv/{name}", split, fields=fields):
+    found.setdefault(r["id"], {}).update(zip(r["ann"], r["objects"]))
+  return found
+
+
+def test_refcoco_has_boxes_masks_and_phrases_of_every_object(made):
+  found = referred(made, "refcocog_umd", "train")
+  for image_id, objects in found.items():
+    for number, thing in objects.items():
+      shape = scenes.scene(image_id - 1).shapes[number % 100]
+      np.testing.assert_allclose(thing["box"], shape.box, atol=1e-4)  # one is annotated backwards
+      mask = pixels(thing["mask"])
+      assert set(np.unique(mask)) == {0, 255} and mask.shape == (48, 96, 3)
+      x0, y0, x1, y1 = shape.box
+      assert mask[(y0 + y1) // 2, (x0 + x1) // 2].all()
+      assert not mask[:y0].any() and not mask[:, :x0].any() and not mask[y1:].any()
+      assert thing["sentences"][0] == shape.name
+
+
+def test_refcoco_trains_on_no_photo_that_any_of_the_three_evaluates_on(made):
+  combined = {
+    s: set(referred(made, "refcocox_combined", s)) for s in ("train", "validation", "test")
+  }
+  every = {}
+  for name in ("refcocog_umd", "refcoco_unc", "refcocoplus_unc"):
+    for split in DATASETS[f"ref_coco_bv/{name}"][1].sizes:
+      kind = {"testA": "test", "testB": "test"}.get(split, split)
+      if not split.endswith("flat"):
+        every.setdefault(kind, set()).update(referred(made, name, split))
+  assert combined["validation"] == every["validation"] and combined["test"] == every["test"]
+  assert combined["train"] == every["train"] - every["validation"] - every["test"] == {1, 8}
+
+
+def test_refcoco_merges_what_is_said_of_one_object_and_unrolls_it_in_flat_splits(made):
+  whole = referred(made, "refcocox_combined", "train")[1][100]["sentences"]
+  assert whole == ["red circle", "the circle on the left"] * 3
+  flat = made.read("ref_coco_bv/refcocox_combined", "train_flat")
+  assert len(flat) == sum(
+    len(o["sentences"])
+    for photo in referred(made, "refcocox_combined", "train").values()
+    for o in photo.values()
+  )
+  assert all(len(r["objects"]["id"]) == 1 for r in flat)
+
+
+def test_captions_of_coco_keep_their_blanks_and_bring_the_objects(made):
+  made("coco_captions/2014")  # which TFDS finds without the config
+  found = stores.Tfds("coco_captions", "train", data_dir=str(made.out))
+  rows = {r["image/id"]: r for r in found}
+  assert rows[9]["captions"]["text"][0] == "a red circle "
+  assert rows[9]["captions"]["text"][3] == "1 shapes à la Mondrian: a red circle"
+  assert rows[9]["objects"]["label"] == ["sports ball"]
+
+
+def test_coco_detection_clips_boxes_and_leaves_out_empty_ones(made):
+  fields = (("objects/box", "objects/bbox"), ("objects/crowd", "objects/is_crowd"))
+  rows = {r["image/id"]: r["objects"] for r in made.read("coco/2017", "train", fields=fields)}
+  assert rows[8] == []  # a photo without any
+  found = [np.round(o["box"]).tolist() for o in rows[1]]
+  assert found == [[2, 4, 22, 24], [80, 30, 96, 48], [0, 0, 96, 20]]
+  assert [o["crowd"] for o in rows[1]] == [False, False, True]
+  assert all(r["objects"]["id"] == [] for r in made.read("coco/2017", "test"))
+
+
+def test_nocaps_leaves_out_photos_that_are_missing_or_cut_off(made):
+  assert {r["image/id"] for r in made.read("nocaps", "val")} == {0, 1, 2, 3, 4, 5}
+  assert all(len(r["texts"]) == 10 for r in made.read("nocaps", "val"))
+  assert all(r["texts"] == ["N/A"] for r in made.read("nocaps", "test"))
+
+
+def test_coco35l_takes_english_from_the_source_of_another_language(made):
+  rows = {r["image/id"]: r["captions"] for r in made.read("coco35l", "train_en+train_fr+train_th")}
+  assert rows["9_en"] == ["a red circle .", "a red circle .."]
+  assert rows["12_fr"] == []  # the photo is there, without a caption
+  assert rows["9_th"][0] == "รูปภาพ a red circle ."
+  assert len(made.read("coco35l", "dev_de")) == 8  # packed
+
+
+def test_xm3600_has_one_caption_in_bengali_and_more_elsewhere(made):
+  assert {len(r["captions"]) for r in made.read("xm3600", "bn")} == {1}
+  first = next(r for r in made.read("xm3600", "quz") if r["image/id"] == f"{0:016x}_quz")
+  assert first["captions"] == ["quz: a red circle", "quz: a red circle!"]
+  assert first["captions/tokenized"][1] == "quz: a red circle !"
+
+
+def test_xgqa_asks_in_one_language_and_answers_in_english(made):
+  rows = {r["example_id"]: r for r in made.read("xgqa", "test_zs_zh")}
+  assert rows["20220_zh"]["question"].startswith("这是什么？")
+  assert rows["20220_zh"]["answer"] == "red" and rows["20220_zh"]["image/id"] == "2354786"
+
+
+def test_pope_numbers_its_lines_and_names_the_thing(made):
+  rows = {r["question_id"]: r for r in made.read("pope/pope_random", "test")}
+  assert sorted(rows) == [*range(18)]
+  assert (rows[0]["thing"], rows[0]["answer"]) == ("circle", "yes")
+  assert (rows[3]["thing"], rows[3]["answer"]) == ("octagon", "no")
+
+
+def test_countbenchqa_leaves_out_rows_without_a_color_picture(made):
+  rows = {r["image_id"]: r for r in made.read("countbenchqa", "huggingface")}
+  assert sorted(rows) == [0, 1, 3, 5, 6, 7, 8, 9]
+  assert rows[1]["number"] == 2 and "joli" in rows[1]["text"]
+
+
+def test_infovqa_permutes_lists_in_val_only(made):
+  rows = {r["question_id"]: r["answers"] for r in made.read("infovqa", "train+val")}
+  assert rows[2] == ["Green, Yellow, Black"]
+  assert rows[1002][0] == "Green, Yellow, Black" and len(set(rows[1002])) == 6
+
+
+def test_stvqa_holds_photos_out_and_takes_those_of_coco_from_coco(made):
+  names = {s: {r["filename"] for r in made.read("stvqa", s)} for s in ("train", "val")}
+  assert names["train"] and names["val"] and not names["train"] & names["val"]
+  coco = [r for r in made.read("stvqa", "test") if r["filename"].startswith("coco-text/")]
+  name = coco[0]["filename"].replace("coco-text", "train2014")
+  assert coco[0]["image"] == (made.raw("stvqa") / name).read_bytes()
+
+
+def test_ocrvqa_has_a_number_for_every_question_of_the_file(made):
+  rows = made.read("ocrvqa_id", "train+val+test")
+  assert len({r["int_id"] for r in rows}) == len(rows) == 69
+  first = next(r for r in rows if r["int_id"] == 0)
+  assert (first["question"], first["answer"]) == ("Who wrote this book?", "Red O'Neill")
+
+
+def test_rsvqa_puts_numbers_into_ranges_and_skips_what_is_not_active(made):
+  counts = [r for r in made.read("rsvqa_lr/all", "train") if r["question_type"] == "count"]
+  assert {r["raw_answers"][0]: r["answers"][0] for r in counts} == {
+    "0": "0", "7": "between 1 and 10", "3": "between 1 and 10", "10": "between 1 and 10",
+    "11": "between 11 and 100", "500": "between 101 and 1000", "1000": "between 101 and 1000",
+    "1001": "more than 1000",
+  }  # fmt: skip
+  areas = [r for r in made.read("rsvqa_hr/all", "test_2") if r["question_type"] == "area"]
+  found = {r["raw_answers"][0]: r["answers"][0] for r in areas}
+  assert (found["0m2"], found["11m2"]) == ("0 m2", "between 11 m2 and 100 m2")
+  kinds = {r["question_type"] for r in made.read("rsvqa_lr/nonum", "train")}
+  assert kinds == {"rural_urban", "presence", "comp"}
+  tile = made.read("rsvqa_lr/nonum", "train")[0]
+  want = np.asarray(Image.open(made.raw("rsvqa_lr") / "Images_LR" / tile["filename"]))
+  np.testing.assert_array_equal(pixels(tile["image"]), want)
+
+
+def test_scicap_has_four_spellings_of_a_caption(made):
+  r = next(
+    r for r in made.read("scicap/first_sentence_subfig_no", "train") if "-Figure1" in r["image/id"]
+  )
+  assert r["caption/originally_extracted"] == "Figure 1: The green bar reaches 39 (α = 0.05)."
+  assert (
+    r["caption/normalized/advanced_equation_bracket"] == "the green bar reaches 39 BRACKET-TK ."
+  )
+
+
+def test_screen2words_gathers_the_summaries_of_a_screen(made):
+  r = next(r for r in made.read("screen2_words", "train") if r["image/id"] == 100)
+  assert r["summary"] == [f'screen, "{k}", a red circle' for k in range(5)]
+
+
+def test_widgetcap_finds_the_element_in_the_view_hierarchy(made):
+  r = next(r for r in made.read("widgetcap", "train") if r["image/id"] == "102_0.1.1")
+  shape = scenes.scene(2).shapes[1]
+  y0, x0, y1, x1 = np.array(r["bbox"]) * [48, 96, 48, 96]
+  np.testing.assert_allclose((x0, y0, x1, y1), shape.box, atol=1e-4)
+  assert r["texts"] == [shape.name, f"the {shape.kind} on the {shape.place}", "naïve"]
+
+
+def test_nlvr2_and_marvl_have_two_pictures_and_true_or_false(made):
+  fields = (("image", "image_left"), ("image", "image_right"))
+  for name, split in (("nlvr2", "train"), ("marvl", "test_ta")):
+    for r in made.read(name, split, fields=fields):
+      assert len(r["image"]) == 2 and r["label"] in ("True", "False")
+  r = next(
+    r for r in made.read("nlvr2", "dev", fields=fields) if r["example_id"] == "dev-10173-0-0"
+  )
+  assert r["image"][1].startswith(b"\xff\xd8")  # JPEG under the name of a PNG
+
+
+def test_mmvp_takes_the_text_of_the_right_option_and_keeps_pairs(made):
+  rows = {r["question_id"]: r for r in made.read("mmvp", "test")}
+  assert [rows[i]["pair"] for i in (1, 2, 3, 8)] == [0, 0, 1, 3]
+  for i, r in rows.items():
+    assert r["answer"] in r["options"]
+    assert scenes.scene(3 * (i - 1)).shapes[0].color in r["answer"].lower()
+
+
 def remove(name):
   return lambda folder: next(iter(sorted(folder.glob(name)))).unlink()
 
@@ -260,6 +527,16 @@ WRONG = [
   ("chartqa", remove("ChartQA Dataset/val/val_human.json"), ["val_human.json: no such file"]),
   ("science_qa", edit("data/scienceqa/pid_splits.json", '"0"', '"1"'), ['problems.json: ["0"]', "pid_"]),
   ("science_qa", edit("data/scienceqa/pid_splits.json", '"0"', '"0", "77"'), ["lists 77"]),
+  ("refcoco_seg", edit("annotations/instances_train2017.json", '"id": 1}', '"id": 99}'), ["refs(unc).p", "image_id 1 "]),
+  ("refcoco_seg", edit("annotations/instances_train2017.json", '"id": 100}', '"id": 99}'), ["ann_id 100"]),
+  ("cococap", remove("val2014/*"), ["dataset_coco.json: images[8]", "000042.jpg"]),
+  ("coco_detection", edit("annotations/instances_val2017.json", '"category_id": 37', '"category_id": 5'), ["category 5"]),
+  ("coco35l", edit("dataset_coco.json", '"cocoid": 9', '"cocoid": 8'), ["image_id 9 is not in"]),
+  ("rsvqa_lr", edit("LR_split_val_answers.json", '"question_id": 100', '"question_id": 7'), ["question 7", "LR_split_val_questions.json"]),
+  ("screen2words", edit("split/dev_screens.txt", "203", "999"), ["dev_screens.txt: 999", "screen_summaries.csv"]),
+  ("widgetcap", edit("combined/100.json", "children", "kids"), ["widget_captions.csv: row 1", "100.json", "0.1.0"]),
+  ("mmvp", edit("Questions.csv", "(a)\n", "(c)\n"), ["Questions.csv", '"(c)" is none of']),
+  ("infovqa", remove("images/0.jpeg"), ["infographicsVQA_train_v1.0.json: data[0]", "0.jpeg"]),
   ("ai2d", remove("ai2d/annotations/*"), ["ai2d/questions/0.gif.png.json", "annotations/0.gif.png.json"]),
 ]  # fmt: skip
 

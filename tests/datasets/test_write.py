@@ -145,7 +145,9 @@ def test_a_split_without_its_file_is_left_out_where_splits_are_published_apart(t
   with pytest.raises(errors.UserError, match="train.json: no such file"):
     build(numbers(records=some), tmp_path)
   line, said = build(numbers(records=some, is_partial=True), tmp_path)
-  assert line.endswith(": test-dev 7") and "train left out" in said[0]
+  assert line.endswith(": test-dev 7") and said == [
+    "numbers/all: without their files, left out: train"
+  ]
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
