@@ -68,6 +68,34 @@ def test_eval_scores_as_training_did(workdir, settings, run, tmp_path):
   assert trained == again
 
 
+@pytest.mark.parametrize("published, status, word", [(0.0, 0, "pass"), (2.0, 1, "FAIL")])
+def test_eval_compares_with_the_published_scores_of_the_config(
+  ckpt, examples, tmp_path, capsys, published, status, word
+):
+  config = tmp_path / "mine.py"
+  config.write_text(
+    "from paligemma_jax.transfers import forkme\n"
+    "def get_config(arg):\n"
+    "  c = forkme.get_config(arg)\n"
+    f"  mine = dict(value={published}, std=None, source='a paper')\n"
+    "  c.expect = {'em': dict(scores=('val/exact_match',), **mine),\n"
+    "              'server': dict(scores=('test/acc',), **mine)}\n"
+    "  return c\n"
+  )
+  spec = f"{config}:train={examples},val={examples},init={ckpt},text_len=32"
+  args = ["eval", "--config", spec, "--ckpt", ckpt, "--expect"]
+  assert main.main([*args, "--config.evals.val.max_new_tokens=2"]) == status
+  printed = capsys.readouterr()
+  rows = {line.split()[0]: line for line in printed.out.splitlines() if line.strip()}
+  assert word in rows["em"] and "not scored" in rows["server"]
+  assert ("1 of 2 published scores not reached: em" in printed.err) == bool(status)
+
+
+def test_expect_needs_published_scores(refuse, settings, ckpt):
+  message = refuse("eval", *settings, "--ckpt", ckpt, "--expect")
+  assert "no published scores" in message
+
+
 def test_evals_that_match_nothing_are_named(refuse, settings, ckpt):
   assert '--evals "tset" matches none of: val' in refuse(
     "eval", *settings, "--ckpt", ckpt, "--evals", "tset"

@@ -1,0 +1,37 @@
+"""Every transfer from its miniature to predictions: build, train two steps, evaluate, write."""
+
+import json
+
+import jax
+import pytest
+
+from paligemma_jax.datasets import tasks
+from paligemma_jax.train import loop, setup
+from tests.transfers import references
+from tests.transfers.test_configs import NAMES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("PALIGEMMA_CACHE", str(tmp_path_factory.mktemp("cache")))
+    setup.use_compilation_cache()  # a program that one of them compiled serves all
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_and_evaluates(name, tmp_path):
+  c = references.module(name).get_config("debug")
+  missing = [t for t in c.build.removeprefix("sample:").split("+") if t not in tasks.TASKS]
+  if missing:
+    pytest.skip(f"no builder for {', '.join(missing)}")
+  scores = loop.train(c, tmp_path)
+  assert set(scores) == set(c.evals)
+  for evaluation in c.evals:
+    written = (tmp_path / f"predictions/{evaluation}.jsonl").read_text().splitlines()
+    assert written and "prefix" in json.loads(written[0])
+  losses = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert any(row.get("loss", 0) > 0 for row in losses)
