@@ -9,7 +9,7 @@ A score is a function from rows to {name: value}, 0..1 except for perplexity, wh
 from collections.abc import Callable
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import boxes, choice, counting, likelihood, masks, text, vqa
+from paligemma_jax.metrics import boxes, caption, choice, counting, likelihood, masks, text, vqa
 from paligemma_jax.metrics.intervals import interval
 
 __all__ = ["METRICS", "interval", "resolve", "with_scores"]
@@ -21,6 +21,9 @@ METRICS = {
   "vqa": vqa.vqa,
   "vqa_lower": vqa.vqa_lower,
   "relaxed_accuracy": text.relaxed_accuracy,
+  "cider": caption.cider,
+  "caption": caption.caption,
+  "nocaps": caption.nocaps,
   "pope": choice.pope,
   "pope_official": choice.pope_official,
   "mmvp": choice.mmvp,

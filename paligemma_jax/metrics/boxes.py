@@ -9,8 +9,9 @@ _THRESHOLD = (
 )
 
 
-def _with_nothing(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _with_nothing(sums: scores.Sums) -> dict[str, np.ndarray]:
   """What has no denominator is 1 where there is nothing at all, else 0."""
+  values = scores.quotients(sums)
   nothing = np.isnan(values["box_iou"]) & np.isnan(values["precision_at_0.5"])
   return {name: np.where(np.isnan(v), nothing, v) for name, v in values.items()}
 

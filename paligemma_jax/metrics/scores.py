@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-_NONE = np.zeros((2, 0, 0))
 Terms = dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
+Sums = dict[str, tuple[np.ndarray, np.ndarray]]
 Scores = dict[str, float]
 
 
@@ -22,17 +22,18 @@ class Score:
   Args:
     terms: rows -> terms, see above. Its docstring is the metric's. Arrays may be longer or shorter
       than the rows (pairs of questions): their places are what a bootstrap draws.
-    finish: {name: quotients float64[S]} of S samples -> what to report; None: the quotients.
+    finish: {name: (summed numerators, summed denominators)}, float64[S] each, of S samples -> what
+      to report, {name: float64[S]}; None: the quotients.
     alone: names that say how good a single row is, best first; none: {} for every row.
   """
 
   def __init__(
     self,
     terms: Callable[[list[dict]], Terms],
-    finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+    finish: Callable[[Sums], dict[str, np.ndarray]] | None = None,
     alone: Sequence[str] = (),
   ):
-    self.terms, self.finish, self.alone = terms, finish, alone
+    self.terms, self.finish, self.alone = terms, finish or quotients, alone
     functools.update_wrapper(self, terms)
 
   def __call__(self, rows: list[dict]) -> Scores:
@@ -43,7 +44,7 @@ class Score:
 
   def per_row(self, rows: list[dict]) -> list[Scores]:
     """For each row the scores that say how good it is, seen as one of all these rows."""
-    values = self._finished(*_columns(self.terms(rows)))
+    values = self.finish({name: _pair(term) for name, term in self.terms(rows).items()})
     out = [{} for _ in rows]
     for name in self.alone:
       for scores, value in zip(out, values.get(name, ())):
@@ -56,15 +57,16 @@ class Score:
 
     A value is NaN where nothing counts.
     """
-    names, tops, bottoms = _columns(self.terms(rows))
-    return tops.shape[1], lambda weights: self._finished(
-      names, tops @ weights.T, bottoms @ weights.T
-    )
+    terms = self.terms(rows)
+    pairs = np.array([_pair(term) for term in terms.values()], np.float64)
+    units = pairs.shape[-1]
+    columns = pairs.reshape(-1, units)
 
-  def _finished(self, names, tops, bottoms):
-    """{name: float64[S]} of sums float64[names, S]."""
-    values = dict(zip(names, quotient(tops, bottoms)))
-    return self.finish(values) if self.finish else values
+    def weigh(weights):
+      sums = (columns @ weights.T).reshape(len(terms), 2, -1)
+      return self.finish(dict(zip(terms, map(tuple, sums))))
+
+    return units, weigh
 
 
 def of_terms(alone: Sequence[str] = (), finish: Callable | None = None) -> Callable[..., Score]:
@@ -100,11 +102,9 @@ def quotient(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.where(bottom == 0, np.nan, top / bottom)
 
 
-def _columns(terms: Terms) -> tuple[list[str], np.ndarray, np.ndarray]:
-  """The names, and numerators and denominators as float64[names, units]."""
-  pairs = [_pair(term) for term in terms.values()]
-  tops, bottoms = (np.array(part, np.float64) for part in zip(*pairs)) if pairs else _NONE
-  return list(terms), tops, bottoms
+def quotients(sums: Sums) -> dict[str, np.ndarray]:
+  """The quotient of every pair."""
+  return {name: quotient(*pair) for name, pair in sums.items()}
 
 
 def _pair(term) -> tuple[np.ndarray, np.ndarray]:

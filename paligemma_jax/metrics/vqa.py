@@ -81,7 +81,8 @@ def vqa_lower(rows: list[dict]) -> scores.Terms:
   return _simple_terms(rows, lower=True)
 
 
-def _with_means(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _with_means(sums: scores.Sums) -> dict[str, np.ndarray]:
+  values = scores.quotients(sums)
   types = [v for name, v in values.items() if name.startswith("acc_") and name != "acc_any"]
   if types:
     values["acc_avg"] = scores.mean(types)
