@@ -48,6 +48,7 @@ def _show(args) -> None:
     seed=c.seed,
     count=args.count,
     codec=inputs.codec,
+    truncate=c.input.truncate,
   )
   runtime.save_picture(picture, args.out)
   print(args.out)

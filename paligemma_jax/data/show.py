@@ -36,17 +36,17 @@ def contact_sheet(
   seed: int = 0,
   count: int = 8,
   codec: str | Mapping[str, np.ndarray] | None = None,
+  truncate: bool = False,
 ) -> Image.Image:
   """The first `count` examples of a training with these sources and this seed.
 
   Args:
-    sources, processor, text_len, seed, codec: as `pipeline.train_batches`.
+    sources, processor, text_len, seed, codec, truncate: as `pipeline.train_batches`.
     count: examples to show.
   """
   places = pipeline.train_places(sources, seed, count)
-  with pipeline.train_batches(
-    sources, processor, batch_size=count, text_len=text_len, seed=seed, codec=codec
-  ) as batches:
+  options = dict(text_len=text_len, seed=seed, codec=codec, truncate=truncate)
+  with pipeline.train_batches(sources, processor, batch_size=count, **options) as batches:
     return sheet(next(batches), processor, codec, places)
 
 
