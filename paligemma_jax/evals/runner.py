@@ -22,7 +22,14 @@ from paligemma_jax.evals import memory, objects, perplexity
 Batches = Iterable[tuple[structs.Batch, list[dict]]]
 Scores = dict[str, float]
 # Scores of boxes and masks -> the task whose answers hold them.
-_OBJECT_TASKS = {metrics.METRICS["boxes"]: "detect", metrics.METRICS["masks"]: "segment"}
+_OBJECT_TASKS = {
+  metrics.METRICS[name]: task
+  for task, names in {
+    "detect": ("boxes", "detection", "text_spotting"),
+    "segment": ("masks", "refseg"),
+  }.items()
+  for name in names
+}
 
 
 def run(
@@ -86,7 +93,7 @@ class Evaluator:
   ) -> tuple[Scores, list[dict]]:
     """Generates and scores.
 
-    Beside "mask_iou" stands "mask_iou_ceiling": what the true masks reach after the codec, which a
+    Beside "mask_iou" or "miou" stands "…_ceiling": what the true masks reach after the codec, which a
     perfect answer cannot beat.
 
     Args:
@@ -99,9 +106,10 @@ class Evaluator:
     read = self._read if has_objects else lambda rows: rows
     generate = self.generator(max_new_tokens, sampler)
     scores, rows = run(batches, generate, score, lambda rows: read(_gathered(rows)))
-    if "mask_iou" in scores and self.codec is not None:
+    name = next((name for name in ("mask_iou", "miou") if name in scores), None)
+    if name and self.codec is not None:
       truths = read([{**row, "prediction": _first(row["suffix"])} for row in rows])
-      scores = {**scores, "mask_iou_ceiling": score(truths)["mask_iou"]}
+      scores = {**scores, f"{name}_ceiling": score(truths)[name]}
     return scores, rows
 
   def measure(self, batches: Batches) -> tuple[Scores, list[dict]]:
@@ -246,9 +254,7 @@ def evaluate(
   score = metrics.resolve(metric)
   _check_codec(score, codec, "", "give codec=vqvae.load(FILE)")
   is_likelihood = score is metrics.METRICS["perplexity"]
-  task = {metrics.METRICS["boxes"]: "detect", metrics.METRICS["masks"]: "segment"}.get(
-    score, "text"
-  )
+  task = _OBJECT_TASKS.get(score, "text")
   pairs = memory.examples(rows, task, codec)
   batches = memory.batches(pairs, vlm.processor, batch_size, with_suffix=is_likelihood)
   evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec)
@@ -258,7 +264,7 @@ def evaluate(
 
 
 def _check_codec(score: Callable, codec: dict | None, where: str, what_to_do: str) -> None:
-  if score is metrics.METRICS["masks"] and codec is None:
+  if _OBJECT_TASKS.get(score) == "segment" and codec is None:
     raise errors.UserError(f"{where}masks are scored, but there is no mask codec; {what_to_do}")
 
 

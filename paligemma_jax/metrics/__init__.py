@@ -3,13 +3,26 @@
 A row is one example: "prediction" (str, what the model wrote), "suffix" (the truth: a string, or a
 list of answers) and, for boxes and masks, "objects" and "pred_objects": lists of {"label",
 "box": [x0, y0, x1, y1] in pixels, end-exclusive, "mask": bool[H, W] of the whole picture}.
-A score is a function from rows to {name: value}, 0..1 except for perplexity, which is in nats.
+A score is a function from rows to {name: value}: 0..1, but CIDEr 0..10, perplexity in nats, error
+rates from 0 on (lower is better), and numbers of rows, "num/…", "invalid" and "total".
 """
 
 from collections.abc import Callable
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import boxes, caption, choice, counting, likelihood, masks, text, vqa
+from paligemma_jax.metrics import (
+  boxes,
+  caption,
+  choice,
+  counting,
+  detection,
+  likelihood,
+  masks,
+  refseg,
+  spotting,
+  text,
+  vqa,
+)
 from paligemma_jax.metrics.intervals import interval
 
 __all__ = ["METRICS", "interval", "resolve", "with_scores"]
@@ -32,6 +45,9 @@ METRICS = {
   "science_qa": choice.science_qa,
   "boxes": boxes.score,
   "masks": masks.score,
+  "detection": detection.detection,
+  "refseg": refseg.refseg,
+  "text_spotting": spotting.text_spotting,
 }
 
 

@@ -19,7 +19,7 @@ def interval(
 
   What the examples give to a score is worked out once and summed with other weights for each
   sample; so CIDEr keeps the document frequencies of all rows, and BLEU sums its counts again. Samples
-  where nothing counts for a name are left out of its interval. Numbers of rows ("num/…") have none.
+  where nothing counts for a name are left out of its interval. Numbers of rows ("num/…", "total") have none.
 
   Args:
     score: a metric of `METRICS`, or any function from rows to {name: value}: that one is called for
@@ -48,7 +48,7 @@ def interval(
   found = {}
   for name, value in values.items():
     value = value[~np.isnan(value)]
-    if len(value) and not name.startswith("num/"):
+    if len(value) and name != "total" and not name.startswith("num/"):
       found[name] = tuple(float(q) for q in np.quantile(value, (tail, 1 - tail)))
   return found
 

@@ -19,6 +19,7 @@ OWN = {
   "pope": {"suffix": "yes"},
   "pope_official": {"suffix": "yes"},
   "tallyqa": {"suffix": "2"},
+  "refseg": {"height": 2, "width": 2},
 }
 
 
@@ -29,7 +30,9 @@ def test_every_metric_gives_named_numbers(name):
   assert scores
   for key, value in scores.items():
     assert isinstance(key, str) and type(value) is float
-    assert 0 <= value <= (2 if key.startswith("num/") else 1)  # of this row perplexity, too
+    assert (
+      0 <= value <= (2 if key in ("invalid", "total") or key.startswith("num/") else 1)
+    )  # of this row perplexity, too
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)
@@ -45,7 +48,7 @@ def test_every_metric_has_intervals(name):
   row = ROW | OWN.get(name, {})
   score = metrics.resolve(name)
   got, point = metrics.interval(score, [row] * 4, samples=20), score([row] * 4)
-  assert got.keys() == {key for key in point if not key.startswith("num/")}
+  assert got.keys() == {key for key in point if key != "total" and not key.startswith("num/")}
   for key, (low, high) in got.items():  # of equal rows every sample is the same
     assert low == pytest.approx(point[key]) and high == pytest.approx(point[key])
 
