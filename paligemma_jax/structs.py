@@ -55,3 +55,5 @@ class Output:
   text: list[str]
   tokens: np.ndarray  # int32[B, M], 0 after the first EOS
   logprobs: np.ndarray  # float32[B, M], natural logarithm under the model, 0 after the first EOS
+  spans: list[list[tuple[int, int]]] = dataclasses.field(default_factory=list)
+  # spans[b][m]: the letters text[b][first:last] that token m wrote, up to and without EOS

@@ -11,6 +11,7 @@ from paligemma_jax import errors, sharding, structs
 from paligemma_jax.checkpoint import formats
 from paligemma_jax.checkpoint import load as loading
 from paligemma_jax.decode import generate as decoding
+from paligemma_jax.decode import grammar
 from paligemma_jax.models import paligemma, variants, vqvae
 from paligemma_jax.processing import processor as processing
 
@@ -96,6 +97,7 @@ def generate(
   seed: int = 0,
   rows: Any = None,
   mask_logits: Any = None,
+  constrain: str | None = None,
 ) -> structs.Output:
   """Answers a batch of prompts (B rows) with at most `max_new_tokens` (M) tokens each.
 
@@ -108,13 +110,16 @@ def generate(
     rows: int[B], the rows' positions in a larger whole, so that what is sampled does not depend on
       how that is cut into batches; None: 0 … B-1.
     mask_logits: tokens never to be taken: ids, or bool[V] with True for these.
+    constrain: "detect" or "segment" keeps the answers to well-formed boxes of the labels that the
+      prompts name, "refer" to one box with a mask; see `decode.grammar.build`. None or "": no.
 
   Returns:
     Output with text (up to EOS), tokens int32[B, M], logprobs float32[B, M].
 
   Raises:
-    UserError: an unknown sampler.
+    UserError: an unknown sampler or constraint, a prompt that names no labels.
   """
+  rules = make_rules(vlm.processor, vlm.config, batch, constrain, max_new_tokens)
   if vlm.mesh is not None:
     batch = sharding.put_batch(batch, vlm.mesh, vlm.model.rules)
   with sharding.use(vlm.mesh):
@@ -127,9 +132,32 @@ def generate(
       seed=seed,
       rows=rows,
       mask_logits=mask_logits,
+      rules=rules,
     )
   tokens = np.asarray(tokens)
-  return structs.Output(vlm.processor.decode(tokens), tokens, np.asarray(logprobs))
+  text, spans = vlm.processor.decode(tokens), vlm.processor.spans(tokens)
+  return structs.Output(text, tokens, np.asarray(logprobs), spans)
+
+
+def make_rules(
+  processor: processing.Processor,
+  config: variants.ModelConfig,
+  batch: structs.Batch,
+  constrain: str | None,
+  max_new_tokens: int,
+) -> grammar.Grammar | None:
+  """The grammar of the answers to a batch; None where nothing constrains them.
+
+  Args:
+    processor, config: of the model.
+    batch: prompts, not yet on devices, without a piece of an answer.
+    constrain, max_new_tokens: as `generate`.
+  """
+  if not constrain:
+    return None
+  tokenizer, vocab_size = processor.need_tokenizer(), config.llm.vocab_size
+  prompts = processor.prompts(batch)
+  return grammar.build(tokenizer, vocab_size, constrain, prompts, max_new_tokens)
 
 
 def save(

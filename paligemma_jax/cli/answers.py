@@ -16,7 +16,7 @@ def answers(output, sizes: list[tuple[int, int]], codec: dict | None) -> list[di
 
   Returns:
     "text", "tokens" (up to and with EOS), "logprob" (their sum, nats), and where the text names
-    objects "objects": [{"label", "box", "codes", "mask": bool[H, W] or None}].
+    objects "objects": [{"label", "box", "score", "codes", "mask": bool[H, W] or None}].
   """
   from paligemma_jax.evals import objects  # imports JAX
 
@@ -29,7 +29,7 @@ def answers(output, sizes: list[tuple[int, int]], codec: dict | None) -> list[di
       "logprob": round(float(np.sum(output.logprobs[i][: len(tokens)])), 6),
       "height": height,
       "width": width,
-      "objects": objects.parse(output.text[i], height, width),
+      "objects": objects.parse(output.text[i], height, width, output.spans[i], output.logprobs[i]),
     }
     rows.append(row)
   return objects.with_masks(rows, "objects", codec)
@@ -38,12 +38,13 @@ def answers(output, sizes: list[tuple[int, int]], codec: dict | None) -> list[di
 def to_json(answer: dict) -> dict:
   """The answer as `--json` prints it.
 
-  "boxes": [{"label", "box": [x0, y0, x1, y1]}] and "masks", one for each box: COCO RLE
+  "boxes": [{"label", "box": [x0, y0, x1, y1], "score"}] and "masks", one for each box: COCO RLE
   {"size": [height, width], "counts"}, or null; each key only where there are any.
   """
   plain = {key: answer[key] for key in ("text", "tokens", "logprob")}
   if answer["objects"]:
-    plain["boxes"] = [{"label": o["label"], "box": o["box"]} for o in answer["objects"]]
+    keys = ("label", "box", "score")
+    plain["boxes"] = [{key: o[key] for key in keys if key in o} for o in answer["objects"]]
   found = [o["mask"] for o in answer["objects"]]
   if any(mask is not None for mask in found):
     plain["masks"] = [None if mask is None else masks.encode_rle(mask) for mask in found]

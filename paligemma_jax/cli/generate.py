@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default="greedy",
     help="greedy, temperature:T, top_k:K, nucleus:P, beam:N, best_of:N:T (default greedy)",
   )
+  add(
+    "--constrain",
+    metavar="GRAMMAR",
+    help="keep to boxes of the labels that the prompt names: detect, segment; refer: one box and mask",
+  )
   add("--seed", type=int, default=0, metavar="S", help="of the random samplers (default 0)")
   add("--text-len", type=int, metavar="T", help="tokens of the prompt (default: as it needs)")
   add("--stream", action="store_true", help="print the words as they come")
@@ -101,9 +106,11 @@ def open_model(args: argparse.Namespace):
   """The model of `--ckpt`, with `--tokenizer` and `--codec`."""
   runtime.start()
   from paligemma_jax import vlm
-  from paligemma_jax.decode import samplers  # imports JAX
+  from paligemma_jax.decode import grammar, samplers  # imports JAX
 
   samplers.parse(args.sampler)  # a misspelt one must not wait for the weights
+  if args.constrain:
+    grammar.check(args.constrain)
   return vlm.load(args.ckpt, tokenizer=args.tokenizer, codec=args.codec)
 
 
@@ -123,7 +130,12 @@ def _one(args) -> None:
   from paligemma_jax.cli import answers
 
   output = vlm.generate(
-    model, batch, max_new_tokens=args.max_new_tokens, sampler=args.sampler, seed=args.seed
+    model,
+    batch,
+    max_new_tokens=args.max_new_tokens,
+    sampler=args.sampler,
+    seed=args.seed,
+    constrain=args.constrain,
   )
   answer = answers.answers(output, [images[-1].shape[:2]], model.codec)[0]
   print(json.dumps(answers.to_json(answer), ensure_ascii=False) if args.json else answer["text"])
@@ -135,8 +147,10 @@ def _one(args) -> None:
 
 def _stream(args, model, batch) -> None:
   """Prints the text as it grows; letters that need two tokens wait for the second."""
+  from paligemma_jax import vlm
   from paligemma_jax.decode import generate
 
+  limits = args.constrain, args.max_new_tokens
   tokens, shown = [], ""
   for token in generate.stream(
     model.model,
@@ -145,6 +159,7 @@ def _stream(args, model, batch) -> None:
     max_new_tokens=args.max_new_tokens,
     sampler=args.sampler,
     seed=args.seed,
+    rules=vlm.make_rules(model.processor, model.config, batch, *limits),
   ):
     tokens.append(token)
     text = model.processor.tokenizer.decode(tokens)

@@ -114,6 +114,7 @@ def _answer(args, model, source, numbers, size: int) -> list[str]:
     max_new_tokens=args.max_new_tokens,
     sampler=args.sampler,
     seed=args.seed,
+    constrain=args.constrain,
     rows=range(numbers[0], numbers[0] + size),  # the same samples in any batch
   )
   sizes = [images[-1].shape[:2] for images in pictures]

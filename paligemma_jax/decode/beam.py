@@ -43,7 +43,7 @@ def search(
   n: int,
   max_new_tokens: int,
   eos: Int[Array, ""] | int,
-  forbidden: Bool[Array, " V"],
+  forbidden: Callable,
 ) -> tuple[Int[Array, "B M"], Float[Array, "B M"]]:
   """The most likely sequence that ends with EOS, among those the beam saw.
 
@@ -56,7 +56,8 @@ def search(
     n: width of the beam, below V.
     max_new_tokens: M, EOS included.
     eos: token that ends a sequence.
-    forbidden: tokens that are never taken; log-probabilities stay those of all tokens.
+    forbidden: cache -> bool[R or 1, V], tokens that may not come next; log-probabilities stay those
+      of all tokens.
 
   Returns:
     (tokens, log-probabilities), zero after EOS. Where EOS is impossible: the best live sequence.
@@ -93,7 +94,7 @@ def _advance(state: State, take_rows, logits, eos, forbidden) -> State:
   """Ends every live sequence for the finished one's sake, then makes each one token longer."""
   B, n, _ = state.live.tokens.shape
   logp = jax.nn.log_softmax(logits, axis=-1)
-  allowed = jnp.where(forbidden[None, :], -jnp.inf, logp)
+  allowed = jnp.where(forbidden(state.cache), -jnp.inf, logp)
   is_eos = (jnp.arange(logp.shape[-1]) == eos)[None, :]
   end = jnp.max(jnp.where(is_eos, allowed, -jnp.inf), axis=1).reshape(B, n)
   done = _better(state.done, _ended(state.live, state.step, end, eos))

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import errors, structs
-from paligemma_jax.decode import beam, samplers
+from paligemma_jax.decode import beam, grammar, samplers
 from paligemma_jax.models import gemma, paligemma
 
 
@@ -40,6 +40,7 @@ def generate(
   seed: int = 0,
   rows: Sequence[int] | np.ndarray | None = None,
   mask_logits: Sequence[int] | np.ndarray | None = None,
+  rules: grammar.Grammar | None = None,
   eos: int = 1,
   cache_dtype: str | None = None,
 ) -> tuple[Int[Array, "B M"], Float[Array, "B M"]]:
@@ -61,6 +62,8 @@ def generate(
     rows: int[B], number of each row; None for 0 … B-1. Give positions in the whole data set to
       make samples independent of how it is cut into batches.
     mask_logits: tokens that are never taken: ids, or bool[V] with True for these.
+    rules: what the answers may be, of `grammar.build` with the same `max_new_tokens`; None:
+      anything. Its values do not compile anew, its sizes do.
     eos: the token that ends an answer; -1 for none.
     cache_dtype: of keys and values; None for the compute dtype. (The reference's is bfloat16.)
 
@@ -70,7 +73,7 @@ def generate(
     tempered, with the final soft-cap when the model has one.
 
   Raises:
-    UserError: an unknown sampler, or a mask that names no token or leaves none.
+    UserError: an unknown sampler, a mask that names no token or leaves none, a mask and rules.
   """
   _check_count(max_new_tokens)
   vocab_size = model.config.llm.vocab_size
@@ -85,7 +88,7 @@ def generate(
     batch.valid,
     jax.random.key(seed),
     rows,
-    _forbidden(mask_logits, vocab_size),
+    _limits(mask_logits, rules, vocab_size),
     np.int32(eos),
     sampler=chosen,
     max_new_tokens=max_new_tokens,
@@ -117,7 +120,7 @@ def lower(
     batch.valid,
     jax.eval_shape(jax.random.key, 0),
     np.arange(len(batch.text)),
-    _forbidden(None, vocab_size),
+    _limits(None, None, vocab_size),
     np.int32(1),
     sampler=samplers.parse(sampler),
     max_new_tokens=max_new_tokens,
@@ -134,6 +137,7 @@ def stream(
   sampler: str = "greedy",
   seed: int = 0,
   mask_logits: Sequence[int] | np.ndarray | None = None,
+  rules: grammar.Grammar | None = None,
   eos: int = 1,
   cache_dtype: str | None = None,
 ) -> Iterator[int]:
@@ -153,9 +157,9 @@ def stream(
     raise ValueError(f"stream answers one row, the batch has {len(batch.text)}")
   common = dict(model=model, sampler=chosen)
   params = decode_params(params)
-  forbidden = _forbidden(mask_logits, model.config.llm.vocab_size)
+  limits = _limits(mask_logits, rules, model.config.llm.vocab_size)
   keys = samplers.row_keys(jax.random.key(seed), jnp.arange(1))
-  args = (keys, forbidden, np.int32(eos))
+  args = (keys, limits, np.int32(eos))
   state, cache = _stream_first(
     params,
     _prompt(batch),
@@ -205,13 +209,13 @@ def run(
     logits: of the first new token.
     cache: after the prompt.
     valid: False for rows that do not matter: they stay blank and never hold the loop.
-    choose: (logits, step) -> token int32[B].
+    choose: (logits, step, cache) -> token int32[B].
     max_new_tokens: M.
     eos: token that ends an answer.
   """
 
   def record(state, logits, cache):
-    token = jnp.where(state.done, 0, choose(logits, state.step))
+    token = jnp.where(state.done, 0, choose(logits, state.step, cache))
     logprob = jnp.where(state.done, 0.0, samplers.logprob(logits, token))
     return State(
       state.step + 1,
@@ -240,7 +244,7 @@ def _generate(
   valid,
   key,
   rows,
-  forbidden,
+  limits,
   eos,
   *,
   sampler,
@@ -248,49 +252,67 @@ def _generate(
   cache_dtype,
 ):
   """The whole program. `prompt` are the keyword arguments of the model's `prefill`."""
-  extend = functools.partial(_extend, model, params)
-  logits, cache = _prefill(model, params, prompt, max_new_tokens, cache_dtype)
-  limits = dict(max_new_tokens=max_new_tokens, eos=eos)
+  extend = functools.partial(_extend, model, params, limits)
+  logits, cache = _prefill(model, params, limits, prompt, max_new_tokens, cache_dtype)
+  ends = dict(max_new_tokens=max_new_tokens, eos=eos)
   if sampler.name == "beam":
+    forbidden = functools.partial(_forbidden, limits)
     return beam.search(
-      extend, gemma.take_rows, logits, cache, valid, n=sampler.n, forbidden=forbidden, **limits
+      extend, _take_rows, logits, cache, valid, n=sampler.n, forbidden=forbidden, **ends
     )
   keys = samplers.row_keys(key, rows, sampler.n)
   if sampler.n > 1:
     copies = jnp.repeat(jnp.arange(len(rows)), sampler.n)
-    logits, cache, valid = logits[copies], gemma.take_rows(cache, copies), valid[copies]
-  choose = lambda logits, step: _choose(sampler, logits, keys, step, forbidden)
-  state = run(extend, logits, cache, valid, choose, **limits)
+    logits, cache, valid = logits[copies], _take_rows(cache, copies), valid[copies]
+  choose = functools.partial(_choose, sampler, limits, keys)
+  state = run(extend, logits, cache, valid, choose, **ends)
   return samplers.best_of(state.tokens, state.logprobs, sampler.n, eos)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampler", "cache_size", "cache_dtype"))
-def _stream_first(params, prompt, keys, forbidden, eos, *, model, sampler, cache_size, cache_dtype):
-  logits, cache = _prefill(model, params, prompt, cache_size, cache_dtype)
-  token = _choose(sampler, logits, keys, jnp.int32(0), forbidden)
+def _stream_first(params, prompt, keys, limits, eos, *, model, sampler, cache_size, cache_dtype):
+  logits, cache = _prefill(model, params, limits, prompt, cache_size, cache_dtype)
+  token = _choose(sampler, limits, keys, logits, jnp.int32(0), cache)
   return (token, token == eos), cache
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampler"), donate_argnames="cache")
-def _stream_next(params, state, cache, step, keys, forbidden, eos, *, model, sampler):
+def _stream_next(params, state, cache, step, keys, limits, eos, *, model, sampler):
   token, _ = state
-  logits, cache = _extend(model, params, token, cache)
-  token = _choose(sampler, logits, keys, step, forbidden)
+  logits, cache = _extend(model, params, limits, token, cache)
+  token = _choose(sampler, limits, keys, logits, step, cache)
   return (token, token == eos), cache
 
 
-def _prefill(model, params, prompt, cache_size, cache_dtype):
-  return model.apply(
+# With a grammar, what the loop carries as its cache is the KV cache and the rows' places in it.
+
+
+def _prefill(model, params, limits, prompt, cache_size, cache_dtype):
+  logits, kv = model.apply(
     {"params": params}, **prompt, cache_size=cache_size, cache_dtype=cache_dtype, method="prefill"
   )
+  has_rules = isinstance(limits, grammar.Grammar)
+  return logits, (kv, grammar.begin(limits, cache_size) if has_rules else None)
 
 
-def _extend(model, params, token, cache):
-  return model.apply({"params": params}, token, cache, method="extend")
+def _extend(model, params, limits, token, cache):
+  kv, place = cache
+  logits, kv = model.apply({"params": params}, token, kv, method="extend")
+  return logits, (kv, None if place is None else grammar.step(limits, place, token))
 
 
-def _choose(sampler, logits, keys, step, forbidden):
-  logits = jnp.where(forbidden[None, :], -jnp.inf, logits)
+def _take_rows(cache, rows):
+  kv, place = cache
+  return gemma.take_rows(kv, rows), jax.tree.map(lambda x: x[rows], place)
+
+
+def _forbidden(limits, cache):
+  _, place = cache
+  return limits[None] if place is None else ~grammar.allowed(limits, place)
+
+
+def _choose(sampler, limits, keys, logits, step, cache):
+  logits = jnp.where(_forbidden(limits, cache), -jnp.inf, logits)
   return samplers.choose(sampler, logits, keys, step)
 
 
@@ -304,8 +326,12 @@ def _check_count(max_new_tokens: int):
     raise errors.UserError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
 
 
-def _forbidden(mask_logits, vocab_size: int) -> np.ndarray:
-  """bool[V] from ids, bool[V] or None; always an array, so that a mask does not compile anew."""
+def _limits(mask_logits, rules, vocab_size: int) -> np.ndarray | grammar.Grammar:
+  """The rules, else bool[V] from ids, bool[V] or None: a mask does not compile anew."""
+  if rules is not None:
+    if mask_logits is not None:
+      raise errors.UserError("mask_logits could take away all that the grammar allows; give one")
+    return rules
   if mask_logits is None:
     return np.zeros(vocab_size, bool)
   mask = np.asarray(mask_logits)

@@ -1,5 +1,7 @@
 """Boxes and masks of answers: from strings to pixels of the row's picture."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
@@ -9,10 +11,25 @@ from paligemma_jax.processing import boxes, masks
 _CHUNK = 64  # masks decoded at a time; a fixed number, so that the codec is compiled once
 
 
-def parse(text: str, height: int, width: int) -> list[dict]:
-  """The objects that a text names: {"label", "box": [x0, y0, x1, y1], "codes": 16 or None}."""
-  found = boxes.parse_boxes(text, height, width)
-  return [{"label": b.label, "box": [b.x0, b.y0, b.x1, b.y1], "codes": b.codes} for b in found]
+def parse(
+  text: str,
+  height: int,
+  width: int,
+  spans: Sequence[tuple[int, int]] = (),
+  logprobs: Sequence[float] = (),
+) -> list[dict]:
+  """The objects that a text names, duplicates left out.
+
+  Args:
+    text, height, width, spans, logprobs: as `boxes.parse_boxes`.
+
+  Returns:
+    {"label", "box": [x0, y0, x1, y1] in pixels, "codes": 16 or None}, with "score" 0..1 where
+    `spans` and `logprobs` are given.
+  """
+  found = boxes.suppress(boxes.parse_boxes(text, height, width, spans=spans, logprobs=logprobs))
+  rows = [{"label": b.label, "box": [b.x0, b.y0, b.x1, b.y1], "codes": b.codes} for b in found]
+  return [r if b.score is None else {**r, "score": b.score} for r, b in zip(rows, found)]
 
 
 def with_masks(rows: list[dict], key: str, codec: dict | None) -> list[dict]:

@@ -17,27 +17,42 @@ from paligemma_jax import errors, structs
 
 BINS = 1023
 DEMO_BINS = 1024
+DUPLICATE = 0.9  # IoU from which two boxes of a label count as one (chosen)
 _LAST = 1023  # the highest location token, in both conventions
 # Text before an object is skipped; a label ends at ";" or at the next token.
 _OBJECT = re.compile(r"((?:<loc\d{4}>){4})\s*((?:<seg\d{3}>){16})?\s*([^;<>]*)")
 _SLACK = 0.5  # pixels that annotation tools may round a coordinate beyond the edge
 
 
-def parse_boxes(text: str, height: int, width: int, bins: int = BINS) -> list[structs.Box]:
+def parse_boxes(
+  text: str,
+  height: int,
+  width: int,
+  bins: int = BINS,
+  spans: Sequence[tuple[int, int]] = (),
+  logprobs: Sequence[float] = (),
+) -> list[structs.Box]:
   """Finds all objects in an answer, in their order. Anything else in the text is skipped.
+
+      boxes = parse_boxes(out.text[0], height, width, spans=out.spans[0], logprobs=out.logprobs[0])
 
   Args:
     text: what the model wrote, of `detect` or `segment`.
     height, width: of the picture, pixels. 1 and 1 give coordinates in 0..1.
     bins: 1023 as training and evaluators: token / 1023 * size, not rounded. 1024 as the demos:
       token / 1024 * size, rounded to whole pixels.
+    spans, logprobs: of every token, the letters [first, last) that it wrote and its natural
+      log-probability, as `structs.Output` has them; none: the boxes have no score.
 
   Returns:
-    Boxes in pixels, x0 y0 x1 y1, end-exclusive; `codes` where 16 seg tokens follow. Empty boxes
-    (y1 <= y0 or x1 <= x0) and ones with tokens that do not exist are left out: they score nothing.
+    Boxes in pixels, x0 y0 x1 y1, end-exclusive; `codes` where 16 seg tokens follow; `score`, the
+    probability of the label's tokens, of a box without a label the geometric mean of its four loc
+    tokens' (docs/decode.md says why). Empty boxes (y1 <= y0 or x1 <= x0) and ones with tokens that do not exist are
+    left out: they score nothing.
   """
   found = []
-  for loc, seg, label in _OBJECT.findall(text):
+  for match in _OBJECT.finditer(text):
+    loc, seg, label = match.groups(default="")
     tokens = [int(t) for t in re.findall(r"\d+", loc)]
     codes = tuple(int(t) for t in re.findall(r"\d+", seg)) or None
     y0, x0, y1, x1 = tokens
@@ -45,8 +60,25 @@ def parse_boxes(text: str, height: int, width: int, bins: int = BINS) -> list[st
       continue
     y0, y1 = from_bins((y0, y1), height, bins)
     x0, x1 = from_bins((x0, x1), width, bins)
-    found.append(structs.Box(label.strip(), x0, y0, x1, y1, codes=codes))
+    score = _score(match, spans, logprobs) if spans else None
+    found.append(structs.Box(label.strip(), x0, y0, x1, y1, score, codes))
   return found
+
+
+def suppress(boxes: Sequence[structs.Box], iou: float = DUPLICATE) -> list[structs.Box]:
+  """Leaves out boxes that say again what a better one says, in the order of the others.
+
+  Args:
+    boxes: of one picture, all with a score or none; of equal ones, and without scores, the earlier
+      is the better.
+    iou: from this overlap on, above 0, two boxes of the same label are one.
+  """
+  kept: list[int] = []
+  for i in sorted(range(len(boxes)), key=lambda i: -(boxes[i].score or 0.0)):
+    box = boxes[i]
+    if all(box.label != boxes[j].label or _iou(box, boxes[j]) < iou for j in kept):
+      kept.append(i)
+  return [boxes[i] for i in sorted(kept)]
 
 
 def format_boxes(boxes: Iterable[structs.Box], height: int, width: int, bins: int = BINS) -> str:
@@ -65,6 +97,28 @@ def format_boxes(boxes: Iterable[structs.Box], height: int, width: int, bins: in
     tokens += "".join(f"<seg{c:03d}>" for c in box.codes or ())
     texts.append(f"{tokens} {box.label}".rstrip())
   return " ; ".join(texts)
+
+
+def _score(match: re.Match, spans, logprobs) -> float:
+  """Of the object that `_OBJECT` matched."""
+
+  def tokens(first, last):
+    return [x for (a, b), x in zip(spans, logprobs) if a < b and a < last and b > first]
+
+  label = match[3].rstrip()
+  if label:  # and the space in front of it
+    of_label = tokens(match.end(2 if match[2] else 1), match.start(3) + len(label))
+    return float(np.exp(np.sum(of_label, dtype=np.float64)))
+  return float(np.exp(np.mean(tokens(*match.span(1)), dtype=np.float64)))
+
+
+def _iou(a: structs.Box, b: structs.Box) -> float:
+  width = min(a.x1, b.x1) - max(a.x0, b.x0)
+  height = min(a.y1, b.y1) - max(a.y0, b.y0)
+  if width <= 0 or height <= 0:
+    return 0.0
+  area = lambda box: (box.x1 - box.x0) * (box.y1 - box.y0)
+  return width * height / (area(a) + area(b) - width * height)
 
 
 def to_bins(coordinates: Sequence[float], size: float, bins: int = BINS) -> tuple[int, ...]:

@@ -165,6 +165,30 @@ class Processor:
     tokenizer = self.need_tokenizer()
     return [tokenizer.decode(row) for row in np.asarray(tokens).tolist()]
 
+  def spans(self, tokens: np.ndarray) -> list[list[tuple[int, int]]]:
+    """For each text of `decode`, which letters [first, last) each token before EOS wrote."""
+    tokenizer = self.need_tokenizer()
+    return [tokenizer.spans(row) for row in np.asarray(tokens).tolist()]
+
+  def prompts(self, batch: structs.Batch) -> list[str | None]:
+    """The prefixes of a batch to be answered, None where `valid` is False.
+
+    Raises:
+      errors.UserError: a row holds the beginning of an answer.
+    """
+    tokenizer = self.need_tokenizer()
+    found = []
+    for text, mask_ar, is_token, valid in zip(
+      *(np.asarray(x) for x in (batch.text, batch.mask_ar, batch.mask_input, batch.valid))
+    ):
+      if (mask_ar[is_token] != 0).any():
+        raise errors.UserError(
+          "a prompt that holds the beginning of an answer is not supported here"
+        )
+      prefix = tokenizer.decode(text[is_token].tolist())
+      found.append(prefix.removesuffix("\n") if valid else None)
+    return found
+
   def token_lengths(self, prefix: str, suffix: str | None) -> tuple[int, int]:
     """Tokens of BOS + prefix + newline, and of suffix + EOS (0 for None).
 

@@ -153,6 +153,23 @@ class Tokenizer:
         kept.append(int(i))
     return self._sp.decode(kept)
 
+  def spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """The letters [first, last) of `decode(ids)` that each id up to the first EOS wrote.
+
+    A letter of several tokens belongs to the last of them.
+    """
+    ends, done, part = [], 0, []
+    for i in ids:
+      if i == self.eos:
+        break
+      part.append(i)
+      ends.append(done + len(self.decode(part)))
+      if self.loc0 <= i < self.vocab_size:  # loc and seg tokens stand alone: what follows is new
+        done, part = ends[-1], []
+    for k in reversed(range(len(ends) - 1)):  # half a letter is shown as another one
+      ends[k] = min(ends[k], ends[k + 1])
+    return list(zip([0, *ends], ends))
+
   def to_files(self) -> dict[str, bytes]:
     """File name -> content: the model (extended), and its equivalent for transformers."""
     return {"tokenizer.model": self._model, **self._hub_files}

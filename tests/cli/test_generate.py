@@ -31,6 +31,16 @@ def test_text_json_and_stream_say_the_same_and_follow_the_seed(run, one):
   assert json.loads(run(*one, "--json", "--seed", 1))["tokens"] != said["tokens"]
 
 
+def test_a_constrained_answer_holds_boxes_alone(run, one):
+  detect = [*one[:5], "--prompt", "detect cat ; dog", "--max-new-tokens", "24", *one[-2:]]
+  detect += ["--constrain", "detect"]
+  said = json.loads(run(*detect, "--json"))
+  assert {b["label"] for b in said.get("boxes", [])} <= {"cat", "dog"}
+  assert len(said.get("boxes", [])) == said["text"].count("<loc") / 4
+  assert all(0 <= b["score"] <= 1 for b in said.get("boxes", []))
+  assert run(*detect, "--stream") == said["text"] + "\n"
+
+
 def test_several_pictures_make_one_prompt(run, one, pictures):
   both = json.loads(run(*one, "--image", pictures[1], "--json"))
   assert both["logprob"] != json.loads(run(*one, "--json"))["logprob"]
@@ -53,12 +63,14 @@ def test_boxes_and_masks_are_in_pixels_of_the_picture(codec, tmp_path):
   # y0 x0 y1 x1 in 1/1023 of 100 x 200 pixels: the right half, without a mask and with one.
   half = "<loc0000><loc0512><loc1023><loc1023>"
   text = f"{half} cat ; {half}{'<seg005>' * 16} dog"
-  tokens = np.array([[7, 8, 1, 0]])
-  output = structs.Output([text], tokens, np.array([[-1.0, -0.5, -0.25, 0.0]]))
+  tokens, at = np.array([[7, 8, 1, 0]]), text.index(" cat")
+  spans = [[(0, at), (at, len(text))]]  # two tokens that are no real ones
+  output = structs.Output([text], tokens, np.array([[-1.0, -0.5, -0.25, 0.0]]), spans)
   answer = answers.answers(output, [(100, 200)], codec)[0]
   said = json.loads(json.dumps(answers.to_json(answer)))
   assert said["tokens"] == [7, 8, 1] and said["logprob"] == -1.75
   assert [b["label"] for b in said["boxes"]] == ["cat", "dog"]
+  np.testing.assert_allclose([b["score"] for b in said["boxes"]], np.exp(-0.5))
   np.testing.assert_allclose(said["boxes"][0]["box"], [512 / 1023 * 200, 0, 200, 100])
   assert said["masks"][0] is None and said["masks"][1]["size"] == [100, 200]
   assert not masks.decode_rle(said["masks"][1])[:, :100].any()
@@ -67,7 +79,7 @@ def test_boxes_and_masks_are_in_pixels_of_the_picture(codec, tmp_path):
 
 
 def test_an_answer_without_objects_has_no_boxes():
-  output = structs.Output(["a cat"], np.array([[5, 1]]), np.array([[-1.0, -1.0]]))
+  output = structs.Output(["a cat"], np.array([[5, 1]]), np.array([[-1.0, -1.0]]), [[(0, 5)]])
   answer = answers.answers(output, [(10, 10)], None)[0]
   assert answers.to_json(answer) == {"text": "a cat", "tokens": [5, 1], "logprob": -2.0}
 
@@ -135,6 +147,8 @@ def test_answers_to_something_else_are_not_continued(refuse, many, tmp_path):
     (["--draw", "no/such/out.png"], "--draw no/such/out.png: the folder"),
     (["--max-new-tokens", "0"], "--max-new-tokens is 0"),
     (["--sampler", "gredy"], "gredy"),
+    (["--constrain", "detct"], 'did you mean "detect"'),
+    (["--constrain", "detect"], 'prompt "caption en" is not "detect LABEL ; LABEL"'),
     (["--stream", "--sampler", "beam:3"], "cannot stream"),
     (["--codec", "no.npz"], "no.npz: no such file"),
     (["--tokenizer", "no.model"], "no.model"),

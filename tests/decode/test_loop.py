@@ -31,7 +31,7 @@ def run(logits, valid, eos=EOS):
     logits[0],
     jnp.int32(0),
     jnp.asarray(valid),
-    lambda logits, step: jnp.argmax(logits, axis=-1).astype(jnp.int32),
+    lambda logits, step, cache: jnp.argmax(logits, axis=-1).astype(jnp.int32),
     max_new_tokens=len(logits),
     eos=eos,
   )
@@ -92,7 +92,7 @@ def _search(table, valid, forbidden, eos, n):
     n=n,
     max_new_tokens=M,
     eos=eos,
-    forbidden=forbidden,
+    forbidden=lambda row: forbidden[None],
   )
 
 

@@ -71,6 +71,66 @@ def test_formatting_undoes_parsing():
     assert boxes.format_boxes(boxes.parse_boxes(text, 1024, 1024, bins), 1024, 1024, bins) == text
 
 
+def scored(*tokens):
+  """(spans, logprobs) of (text, probability) pairs."""
+  ends = np.cumsum([len(text) for text, _ in tokens]).tolist()
+  return list(zip([0, *ends], ends)), np.log([p for _, p in tokens])
+
+
+def test_the_score_is_the_probability_of_the_label():
+  loc = [(f"<loc{v:04d}>", 0.1) for v in (100, 200, 700, 900)]
+  tokens = [*loc, (" traffic", 0.9), (" light", 0.5), (" ;", 0.2), (" ", 0.3), *loc, (" cat", 0.7)]
+  spans, logprobs = scored(*tokens)
+  text = "".join(t for t, _ in tokens)
+  found = boxes.parse_boxes(text, 100, 100, spans=spans, logprobs=[*logprobs, -1.0])  # EOS
+  assert [b.label for b in found] == ["traffic light", "cat"]
+  np.testing.assert_allclose([b.score for b in found], [0.45, 0.7])
+  assert boxes.parse_boxes(text, 100, 100)[0].score is None
+
+
+def test_without_a_label_the_score_is_the_mean_probability_of_the_coordinates():
+  loc = zip(("<loc0100>", "<loc0200>", "<loc0700>", "<loc0900>"), (1.0, 0.5, 0.5, 0.25))
+  spans, logprobs = scored(*loc, *((f"<seg{i:03d}>", 0.1) for i in range(16)))
+  (box,) = boxes.parse_boxes(f"{LOC}{SEG}", 100, 100, spans=spans, logprobs=logprobs)
+  assert box.codes and box.score == pytest.approx(0.5)
+
+
+def test_what_is_said_twice_of_a_label_is_kept_once_with_the_better_score():
+  a = structs.Box("cat", 0, 0, 100, 100, 0.4)
+  nearly = structs.Box("cat", 0, 0, 100, 95, 0.6)
+  other, beside = structs.Box("dog", 0, 0, 100, 100, 0.1), structs.Box("cat", 50, 0, 150, 100, 0.1)
+  assert boxes.suppress([a, other, nearly, beside]) == [other, nearly, beside]
+  assert boxes.suppress([a, nearly], iou=0.96) == [a, nearly]
+  plain = [structs.Box("cat", 0, 0, 9, 9), structs.Box("cat", 0, 0, 9, 9)]
+  assert boxes.suppress(plain) == plain[:1] and boxes.suppress([]) == []
+
+
+# What supervision 0.31.2 makes of an answer (`Detections.from_vlm`, its parser of PaliGemma): corners
+# token / 1024 * size, not rounded, and the label's words.
+ANSWER = "<loc0102><loc0512><loc0614><loc1023> traffic light ; <loc0000><loc0100><loc0300><loc0400> t-shirt"
+SUPERVISION = {
+  "xyxy": [[320, 102 / 1024 * 480, 1023 / 1024 * 640, 614 / 1024 * 480],
+           [62.5, 0, 250, 140.625]],
+  "class_name": ["traffic light", "t-shirt"],
+}  # fmt: skip
+
+
+def test_our_answers_read_alike_in_supervision():
+  found = boxes.parse_boxes(ANSWER, 480, 640, bins=boxes.DEMO_BINS)
+  assert [b.label for b in found] == SUPERVISION["class_name"]
+  corners = [[b.x0, b.y0, b.x1, b.y1] for b in found]
+  np.testing.assert_allclose(corners, SUPERVISION["xyxy"], atol=0.5)  # ours are whole pixels
+  assert boxes.format_boxes(boxes.parse_boxes(ANSWER, 480, 640), 480, 640) == ANSWER
+
+
+@pytest.mark.parity
+def test_supervision_reads_what_we_write():
+  sv = pytest.importorskip("supervision")
+  found = sv.Detections.from_vlm(sv.VLM.PALIGEMMA, ANSWER, resolution_wh=(640, 480))
+  np.testing.assert_allclose(found.xyxy, SUPERVISION["xyxy"])
+  assert found["class_name"].tolist() == SUPERVISION["class_name"]
+
+
 def test_rounding_is_half_to_even_and_clipped():
   assert boxes.to_bins((0.5, 1.5, 2.5, 2000, -3), 1023) == (0, 2, 2, 1023, 0)
 

@@ -181,3 +181,15 @@ def test_missing_files_say_what_was_looked_for(tmp_path):
 def test_half_a_character_is_refused_with_what_it_is():
   with pytest.raises(errors.UserError, match=r'"cat \\ud83d" holds half of a character'):
     toy.tokenizer().encode("cat \ud83d")
+
+
+def test_spans_say_which_letters_a_token_wrote():
+  tokenizer = toy.tokenizer()
+  text = "<loc0000> naïve 猫 ; <loc0001><seg005> a cat"
+  ids = tokenizer.encode(text)
+  spans = tokenizer.spans([*ids, tokenizer.eos, 0, 0])
+  assert len(spans) == len(ids) and spans[-1][1] == len(text)
+  assert all(a[1] == b[0] for a, b in zip(spans, spans[1:]))  # without gaps
+  written = {text[first:last] for first, last in spans}
+  assert written >= {"<loc0000>", "<loc0001>", "<seg005>", " ;", " cat", "ï", "猫"}
+  assert tokenizer.spans([]) == []
