@@ -382,7 +382,7 @@ def debug(c: ml_collections.ConfigDict, *tasks: str) -> ml_collections.ConfigDic
   small.train.data = c.train.data or {"debug": next(iter(c.evals.values())).data}
   small.train.update(steps=2, batch_size=2, lr=1e-3)
   for e in small.evals.values():
-    e.update(limit=4, batch_size=2, max_new_tokens=8, sampler="greedy", every=1.0)
+    e.update(batch_size=2, max_new_tokens=8, sampler="greedy", every=1.0)
   for source in (*small.train.data.values(), *(e.data for e in small.evals.values())):
     split = re.sub(r"\[[^]]*\]", "", source.split)  # a slice of so little may be empty
     source.update(data_dir=str(files / "data"), split=split, frames=min(source.frames, 2))

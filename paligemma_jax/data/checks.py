@@ -56,7 +56,9 @@ def findings(
     except errors.UserError as e:
       report.add("json", i, str(e).removeprefix(f"{source.place(i)}: "))
       continue
-    found = list(problems.of_record(record, rules, name, train))
+    # A few records of a prepared data set may lack answers: they are counted when they are met.
+    answered = train and not source.holds_pictures
+    found = list(problems.of_record(record, rules, name, answered))
     for kind, text in found:
       report.add(kind, i, text)
     if not found:

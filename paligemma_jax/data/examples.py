@@ -17,6 +17,10 @@ class UnreadableImage(errors.UserError):
   """A picture of a record is missing, damaged or none; all else about the record may be right."""
 
 
+class Unanswered(UnreadableImage):
+  """A record that is to be trained on has an empty list of answers; so it counts as unreadable."""
+
+
 def make(
   source: sources.Source,
   i: int,

@@ -4,7 +4,7 @@ What stands where and what is drawn for it follow from the seed and the position
 Number of workers, number of processes and the step at which a run (re)starts do not matter, so
 resuming is slicing, and no state of the pipeline is stored.
 
-An example whose picture cannot be read stays in its place, black, with `valid` False and no
+An example whose picture cannot be read, or that has no answer, stays in its place, black, with `valid` False and no
 supervised token, so that all others stay in theirs; a bound on the number of such pictures stops
 the run.
 """
@@ -276,6 +276,8 @@ class _TrainBatches:
     example = source.example(
       i, choose=choose, rng=rng, res=self.processor.res, resize=self.processor.resize
     )
+    if example.suffix is None and source.records[i].get(source.rules.suffix) == []:
+      raise examples.Unanswered(f"{source.records.place(i)}: no answer to train on")
     if example.suffix is None:
       raise errors.UserError(
         f'{source.records.place(i)}: no key "{source.rules.suffix}" to train on'

@@ -206,6 +206,27 @@ def test_array_records_of_json_hold_pictures_or_paths(tmp_path, pictures):
   assert source.place(1) == f"{tmp_path}/*.array_record:1"
 
 
+def test_a_prepared_record_without_answers_has_no_weight_and_is_counted(tmp_path, processor):
+  shot = base64.b64encode(PICTURES[0]).decode()
+  rows = [
+    {"image": f"data:;base64,{shot}", "prefix": "p", "suffix": answers} for answers in ([], ["yes"])
+  ]
+  path = tmp_path / "a.array_record"
+  write_array_record(path, [json.dumps(row).encode() for row in rows])
+  config = {"train.data.a": {"kind": "arrayrecord", "path": str(path)}}
+  checks.check(config, processor, text_len=16)
+  options = dict(batch_size=2, text_len=16, seed=0)
+  sources_ = {"a": config["train.data.a"]}
+  with pipeline.train_batches(sources_, processor, max_unreadable=1, **options) as batches:
+    batch = next(batches)
+    assert sorted(batch.valid.tolist()) == [False, True]
+    assert not batch.mask_loss[~batch.valid].any()
+    assert "no answer to train on" in next(iter(batches.unreadable.values()))
+  with pipeline.train_batches(sources_, processor, **options) as batches:
+    with pytest.raises(errors.UserError, match="1 unreadable, more than input.max_unreadable=0"):
+      next(batches)
+
+
 def test_array_records_of_tf_examples_are_read_without_tensorflow(tmp_path):
   from tensorflow_datasets.proto import tf_example_pb2
 
