@@ -39,7 +39,22 @@ TASKS = {
   "nlvr2": ("nlvr2", "pairs.nlvr2"),
   "marvl": ("marvl", "pairs.marvl"),
   "mmvp": ("mmvp", "pairs.mmvp"),
+  "msrvtt_cap": ("msrvtt", "videos.msrvtt"),
+  "msrvtt_qa": ("msrvtt_qa", "videos.msrvtt_qa"),
+  "msvd_qa": ("msvd_qa", "videos.msvd_qa"),
+  "activitynet_cap": ("activitynet_captions_mr", "videos.activitynet_captions"),
+  "activitynet_qa": ("activitynet_qa", "videos.activitynet_qa"),
+  "vatex_cap": ("vatex", "videos.vatex"),
   "coco_detection": ("coco_detection", "coco_like.coco_detection"),
+  "doclaynet_detection": ("doclaynet", "pages.doclaynet"),
+  "docci": ("docci", "pages.docci"),
+  "vsr": ("vsr", "pages.vsr"),
+  "table_structure": ("tables", "pages.table_structure"),
+  "text_det_rec": ("text_spotting", "spotting.text_det_rec"),
+  "music_score": ("grandstaff", "spotting.music_score"),
+  "molecule": ("molecule", "spotting.molecule"),
+  "mimic_cxr": ("mimic_cxr", "spotting.mimic_cxr"),
+  "objaverse_multiview": ("objaverse", "spotting.objaverse"),
 }
 
 

@@ -307,7 +307,7 @@ def _write_split(name, spool, features, template) -> tuple[list[int], int]:
           data = serializer.serialize_example(features.encode_example(_read(record)))
         except errors.UserError:
           raise
-        except (ValueError, TypeError, OverflowError, AttributeError, OSError) as e:
+        except Exception as e:  # every feature has its own
           words = " ".join(str(e).split())
           raise errors.UserError(f"{name} {spool.split}: record {key}: {words}") from e
         num_bytes += len(data)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from paligemma_jax import errors
 from paligemma_jax.data import stores
-from paligemma_jax.datasets import samples, tasks, write
+from paligemma_jax.datasets import raw, samples, tasks, video, write
 from paligemma_jax.datasets.samples import documents, scenes
 
 LANGUAGES = (
@@ -135,6 +135,42 @@ MADE = {
     "example_id image_left image_right label sentence",
   ),
   "mmvp": ("test 8", "answer image options pair question question_id"),
+  "msrvtt": ("train 8, valid 8, test 7", "caption/string example/video_id frames"),
+  **dict.fromkeys(
+    ["msrvtt_qa", "msvd_qa"],
+    ("train 16, valid 16, test 16", "answer example/video_id frames id question"),
+  ),
+  "activitynet_captions_mr": (
+    "train 16, valid 16, test 16", "caption/string example/video_id frames id"
+  ),
+  "activitynet_qa": (
+    "train 24, valid 24, test 24", "answer example/video_id frames id question type"
+  ),
+  "vatex": ("train 8, valid 8, test 8", "caption/string example/video_id frames"),
+  "doclaynet": ("train 8, validation 8, test 8", "image image/filename image/id objects"),
+  "docci": (
+    "train 8, test 8, qual_dev 8, qual_test 8", "description example_id image image/filename"
+  ),
+  **dict.fromkeys(
+    ["vsr/zeroshot", "vsr/random"],
+    ("train 8, dev 8, test 8", "answer caption image image/filename relation"),
+  ),
+  "pubtabnet": ("train 8, val 8", "cells filename image structure"),
+  "fintabnet": ("train 8, val 8, test 8", "cells filename image structure"),
+  **dict.fromkeys(["icdar15", "total_text"], ("train 8, test 8", "image image/id words")),
+  **dict.fromkeys(
+    ["mlt17", "hiertext", "textocr", "intelocr"], ("train 8, validation 8", "image image/id words")
+  ),
+  "mlt19": ("train 8", "image image/id words"),
+  **dict.fromkeys(
+    ["grandstaff/clean", "grandstaff/distorted"],
+    ("train 8, validation 8, test 8", "example_id image kern"),
+  ),
+  "molecule": ("train 8, test 8", "filename image smiles"),
+  "mimic_cxr": (
+    "train 8, validate 8, test 8", "dicom_id image indication report study_id"
+  ),
+  "objaverse": ("train 33, test 6", "category frames uid"),
 }  # fmt: skip
 DATASETS = {
   data.name: (task, data) for task in tasks.TASKS for data in tasks.module(task).TASK.datasets
@@ -497,6 +533,112 @@ def test_mmvp_takes_the_text_of_the_right_option_and_keeps_pairs(made):
     assert scenes.scene(3 * (i - 1)).shapes[0].color in r["answer"].lower()
 
 
+FRAMES = dict(fields=(("image", "frames"),), max_images=9)
+
+
+def test_videos_come_as_their_frames_in_order(made):
+  rows = {r["example/video_id"]: r for r in made.read("msrvtt", "train", **FRAMES)}
+  folder = made.raw("msrvtt_cap") / "video/video2"
+  assert rows["video2"]["image"] == [p.read_bytes() for p in sorted(folder.iterdir())]
+  assert sorted(rows["video2"]["caption/string"]) == sorted(
+    f"{scenes.scene(2).caption} {k}" for k in range(20)
+  )
+  assert "video23" not in {r["example/video_id"] for r in made.read("msrvtt", "test", **FRAMES)}
+  assert {len(r["caption/string"]) for r in made.read("vatex", "valid", **FRAMES)} == {10}
+
+
+def test_questions_about_videos(made):
+  rows = {r["id"]: r for r in made.read("msvd_qa", "valid", **FRAMES)}
+  assert rows["102"]["example/video_id"] == "vid10" and rows["103"]["answer"] == "2"
+  rows = {r["id"]: r for r in made.read("activitynet_qa", "test", **FRAMES)}
+  assert (rows["v_test0_0"]["answer"], rows["v_test0_2"]["type"]) == ("red", 5)
+
+
+def test_a_stretch_of_a_video_has_the_frames_of_its_time(made):
+  rows = {r["id"]: r for r in made.read("activitynet_captions_mr", "train", **FRAMES)}
+  files = sorted((made.raw("activitynet_cap") / "video/v_train-0001").iterdir())
+  backwards, over = rows["v_train-0001[6.0-0.0]"], rows["v_train-0001[6.0-12.5]"]
+  assert backwards["image"] == [p.read_bytes() for p in files[:3]]
+  assert over["image"] == [p.read_bytes() for p in files[3:]]
+  assert backwards["caption/string"] == "A blue triangle."
+
+
+def test_a_video_file_is_taken_apart_by_ffmpeg(tmp_path, monkeypatch):
+  (tmp_path / "video").mkdir()
+  (tmp_path / "video/video0.mp4").write_bytes(b"film")
+  clip = video.clip(raw.Folder(tmp_path), "video0", 0.5, 1.0, seconds=8.0)
+  monkeypatch.setenv("PATH", str(tmp_path))
+  with pytest.raises(errors.UserError, match="video0.mp4: ffmpeg.* is not installed; extract"):
+    clip.probe()
+  tool = tmp_path / "ffmpeg"  # stands in: writes its arguments as the only frame
+  tool.write_text('#!/bin/sh\nfor out; do :; done\necho "$@" > "${out%/*}/000001.jpg"\n')
+  tool.chmod(0o755)
+  clip.probe()
+  (frame,) = clip.read()
+  assert b"-ss 4.0 -to 8.0 -i " in frame and b"video/video0.mp4" in frame
+
+
+def test_doclaynet_names_its_parts_and_clips_their_boxes(made):
+  fields = (("objects/box", "objects/bbox"), ("objects/label", "objects/label"))
+  rows = {r["image/id"]: r["objects"] for r in made.read("doclaynet", "train", fields=fields)}
+  assert [(o["label"], np.round(o["box"]).tolist()) for o in rows[0]] == [
+    ("Text", [10, 26, 70, 58]), ("Picture", [90, 20, 160, 60]), ("Title", [10, 10, 50, 22]),
+  ]  # fmt: skip
+  assert rows[7] == []
+
+
+def test_docci_and_vsr_keep_texts_as_they_are(made):
+  rows = {r["example_id"]: r for r in made.read("docci", "qual_test")}
+  assert rows["qual_test_00000"]["description"].endswith("is on the left. It’s flat.")
+  rows = {r["image/filename"]: r for r in made.read("vsr/zeroshot", "test")}
+  assert rows[f"{40:012d}.jpg"]["answer"] == "False" and rows[f"{41:012d}.jpg"]["answer"] == "True"
+
+
+@pytest.mark.parametrize("name", ["pubtabnet", "fintabnet"])
+def test_tables_have_the_boxes_of_their_cells_in_their_own_picture(made, name):
+  fields = (("objects/box", "cells/bbox"), ("objects/label", "cells/text"))
+  r = made.read(name, "val", fields=fields)[0]
+  assert pixels(r["image"]).shape == (60, 120, 3)
+  assert r["structure"].count("<td>") == 4 == len(r["objects"])
+  assert [o["label"] for o in r["objects"]][:3] == ["<b>année</b>", "", "total"]
+  assert np.round(r["objects"][0]["box"]).tolist() == [4, 4, 60, 16]
+  assert r["objects"][1]["box"] == [0, 0, 0, 0]
+  assert (pixels(r["image"])[4:16, 4:60] < 128).any()
+
+
+@pytest.mark.parametrize(
+  "name", ["icdar15", "total_text", "mlt17", "mlt19", "hiertext", "textocr", "intelocr"]
+)
+def test_words_in_photos_have_the_box_around_their_polygon(made, name):
+  fields = (("objects/box", "words/bbox"), ("objects/label", "words/text"))
+  rows = made.read(name, "train", fields=fields)
+  for r in rows:
+    (word,) = r["objects"]  # the illegible one is left out
+    assert np.round(word["box"]).tolist() == [10, 15, 110, 45]
+  ending = ", ok" if name == "icdar15" else ""
+  assert {r["objects"][0]["label"] for r in rows} == {f"{w}{ending}" for w in documents.WORDS}
+
+
+def test_music_molecules_and_reports(made):
+  rows = {r["example_id"]: r for r in made.read("grandstaff/distorted", "test")}
+  first = rows["grandstaff/mozart/test/maj2_m-1-6"]
+  assert first["kern"] == "**kern\n*clefG2\n4f\n4a\n*-"
+  assert {r["filename"]: r["smiles"] for r in made.read("molecule", "test")}[
+    "test/3.png"
+  ] == "CCCCC"
+  rows = {r["dicom_id"]: r for r in made.read("mimic_cxr", "train")}
+  assert rows["02aa000"]["indication"] == "INDICATION: ___F with cough"
+  assert rows["02aa030"]["report"] == "IMPRESSION: No acute process."
+  assert "02aa050" not in rows and rows["02aa010"]["report"] == rows["02aa011"]["report"]
+
+
+def test_objaverse_holds_things_out_with_all_their_views(made):
+  rows = {s: made.read("objaverse", s, **FRAMES) for s in ("train", "test")}
+  assert not {r["uid"] for r in rows["train"]} & {r["uid"] for r in rows["test"]}
+  assert {len(r["image"]) for r in rows["train"]} == {8}
+  assert "red circle" in {r["category"] for r in rows["train"] + rows["test"]}
+
+
 def remove(name):
   return lambda folder: next(iter(sorted(folder.glob(name)))).unlink()
 
@@ -536,6 +678,12 @@ WRONG = [
   ("screen2words", edit("split/dev_screens.txt", "203", "999"), ["dev_screens.txt: 999", "screen_summaries.csv"]),
   ("widgetcap", edit("combined/100.json", "children", "kids"), ["widget_captions.csv: row 1", "100.json", "0.1.0"]),
   ("mmvp", edit("Questions.csv", "(a)\n", "(c)\n"), ["Questions.csv", '"(c)" is none of']),
+  ("activitynet_qa", edit("val_a.json", '"v_val0_0"', '"x"'), ["val_q.json", "val_a.json", "v_val0_0"]),
+  ("doclaynet_detection", edit("COCO/test.json", '"name": "Title"', '"name": "Head"'), ["Head"]),
+  ("text_det_rec", edit("mlt19/train_gt_t13/tr_img_00000.txt", "10,15", "10,x"), ["tr_img_00000.txt:1"]),
+  ("music_score", remove("grandstaff/mozart/train/*.krn"), ["train.txt:1", "maj2_m-0-5.krn"]),
+  ("mimic_cxr", remove("files/p10/p10000032/*.txt"), ["split.csv: row 1", "s50414267.txt"]),
+  ("table_structure", remove("png/AAL/train/*"), ["FinTabNet_1.0.0_train.jsonl:1", "page_0.png"]),
   ("infovqa", remove("images/0.jpeg"), ["infographicsVQA_train_v1.0.json: data[0]", "0.jpeg"]),
   ("ai2d", remove("ai2d/annotations/*"), ["ai2d/questions/0.gif.png.json", "annotations/0.gif.png.json"]),
 ]  # fmt: skip
@@ -553,7 +701,8 @@ def test_what_is_wrong_is_named_with_both_sides_and_nothing_is_left(tmp_path, ta
       write.build(data, about, tmp_path / "raw", tmp_path / "out", say=lambda line: None)
   for word in words:
     assert word in str(e.value)
-  assert "\n" not in str(e.value) and not (tmp_path / "out").exists()
+  assert "\n" not in str(e.value)
+  assert not (tmp_path / "out" / data.name).exists()
 
 
 @pytest.mark.parametrize("i", range(12))
