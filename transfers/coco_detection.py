@@ -2,17 +2,16 @@
 
 Source: PaliGemma 2 (arXiv:2412.03555), appendix C: prompt, epochs and order. Batch, rate and length
 are not published: chosen. The paper fills the sequence with random boxes of the class <noise>, which
-have no loss, and keeps the end from being sampled; here a sequence ends, and answers keep to the
-grammar of boxes.
+have no loss, and keeps the end from being sampled; here a sequence ends after the last object.
 """
 
 from paligemma_jax.transfers import common
 
 BATCH = {224: 256, 448: 256, 896: 64}
 HPARAMS = {res: dict(epochs=50, batch_size=size, lr=1e-5) for res, size in BATCH.items()}
-SCORES = """minival/map  224  28.7@pg2 30.4@pg2 30.3@pg2
-            minival/map  448  37.0@pg2 38.5@pg2 39.2@pg2
-            minival/map  896  41.1@pg2 42.3@pg2 43.6@pg2"""
+SCORES = """minival/AP  224  28.7@pg2 30.4@pg2 30.3@pg2
+            minival/AP  448  37.0@pg2 38.5@pg2 39.2@pg2
+            minival/AP  896  41.1@pg2 42.3@pg2 43.6@pg2"""
 
 
 def get_config(arg=None):
@@ -24,6 +23,6 @@ def get_config(arg=None):
 
 
 def _coco(split):
-  fields = common.objects("objects", box="bbox", label="label", crowd="is_crowd")
+  fields = common.objects("objects", box="bbox", label="label", iscrowd="is_crowd", area="area")
   rules = dict(prefix="detect all classes", draw="shuffle", fields=fields)
   return common.tfds("coco/2017", split, "detect", **rules)

@@ -8,9 +8,9 @@ from paligemma_jax.transfers import common
 
 PAGES = ((224, 256), (448, 256), (896, 64))  # pixels, pages a step
 HPARAMS = {res: dict(epochs=50, batch_size=size, lr=1e-5) for res, size in PAGES}
-SCORES = """test/map  224  50.8@pg2 46.7@pg2 50.4@pg2
-            test/map  448  64.1@pg2 62.5@pg2 63.5@pg2
-            test/map  896  66.5@pg2 66.1@pg2 66.0@pg2"""
+SCORES = """test/AP  224  50.8@pg2 46.7@pg2 50.4@pg2
+            test/AP  448  64.1@pg2 62.5@pg2 63.5@pg2
+            test/AP  896  66.5@pg2 66.1@pg2 66.0@pg2"""
 
 
 def get_config(arg=None):

@@ -68,7 +68,7 @@ def test_options_are_numbered_by_letters_and_shuffled_with_their_answer():
 
 
 def test_objects_are_written_in_random_order_and_crowds_not_at_all():
-  record = {"objects": [CAT, DOG, {**CAT, "crowd": True}]}
+  record = {"objects": [CAT, DOG, {**CAT, "iscrowd": True}]}
   rules = dict(task="detect", prefix="detect all classes", draw="shuffle")
   one, other = f"{CAT_LOC} cat ; {DOG_LOC} dog", f"{DOG_LOC} dog ; {CAT_LOC} cat"
   assert strings(record, **rules) == [("detect all classes", one)]
