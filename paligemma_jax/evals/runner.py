@@ -93,8 +93,8 @@ class Evaluator:
   ) -> tuple[Scores, list[dict]]:
     """Generates and scores.
 
-    Beside "mask_iou" or "miou" stands "…_ceiling": what the true masks reach after the codec, which a
-    perfect answer cannot beat.
+    Beside "mask_iou" or "miou" stands "…_ceiling": what the true masks reach after the codec, which
+    a perfect answer cannot beat.
 
     Args:
       batches: pairs (this process's Batch, rows), every batch of one shape.

@@ -18,8 +18,12 @@ from paligemma_jax.metrics import (
   detection,
   likelihood,
   masks,
+  molecules,
+  music,
+  radiology,
   refseg,
   spotting,
+  tables,
   text,
   vqa,
 )
@@ -48,6 +52,10 @@ METRICS = {
   "detection": detection.detection,
   "refseg": refseg.refseg,
   "text_spotting": spotting.text_spotting,
+  "teds": tables.teds,
+  "molecules": molecules.molecules,
+  "music": music.music,
+  "radgraph": radiology.radgraph,
 }
 
 

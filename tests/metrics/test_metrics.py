@@ -20,10 +20,22 @@ OWN = {
   "pope_official": {"suffix": "yes"},
   "tallyqa": {"suffix": "2"},
   "refseg": {"height": 2, "width": 2},
+  "teds": {"suffix": "<table><tr><td>a</td></tr></table>"},
+  "molecules": {"suffix": "C"},
 }
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+# What needs a library that may not be there.
+LIBRARIES = {"teds": "apted", "molecules": "rdkit", "radgraph": "radgraph"}
+
+
+@pytest.fixture(params=metrics.METRICS)
+def name(request):
+  if request.param in LIBRARIES:
+    pytest.importorskip(LIBRARIES[request.param])
+  return request.param
+
+
 def test_every_metric_gives_named_numbers(name):
   row = ROW | OWN.get(name, {})
   scores = metrics.resolve(name)([row, row])
@@ -35,7 +47,6 @@ def test_every_metric_gives_named_numbers(name):
     )  # of this row perplexity, too
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
 def test_every_metric_says_of_each_row_how_good_it_is(name):
   row = ROW | OWN.get(name, {})
   both = metrics.with_scores(metrics.resolve(name), [row, row])
@@ -43,7 +54,6 @@ def test_every_metric_says_of_each_row_how_good_it_is(name):
   assert all(type(value) is float for one in both for value in one["scores"].values())
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
 def test_every_metric_has_intervals(name):
   row = ROW | OWN.get(name, {})
   score = metrics.resolve(name)
@@ -51,6 +61,16 @@ def test_every_metric_has_intervals(name):
   assert got.keys() == {key for key in point if key != "total" and not key.startswith("num/")}
   for key, (low, high) in got.items():  # of equal rows every sample is the same
     assert low == pytest.approx(point[key]) and high == pytest.approx(point[key])
+
+
+@pytest.mark.parametrize(
+  "name, extra", [("teds", "metrics"), ("molecules", "metrics"), ("radgraph", "radgraph")]
+)
+def test_a_library_that_is_not_there_is_named_with_its_extra(name, extra, monkeypatch):
+  monkeypatch.setitem(sys.modules, LIBRARIES[name], None)
+  row = ROW | OWN.get(name, {})
+  with pytest.raises(errors.UserError, match=rf"pip install paligemma_jax\[{extra}\]"):
+    metrics.resolve(name)([{**row, "prediction": row["suffix"]}])
 
 
 def test_an_unknown_metric_names_the_place_and_the_nearest():

@@ -1,0 +1,40 @@
+"""Scores of optical music recognition: error rates of `**kern` texts, lower is better."""
+
+import re
+
+import numpy as np
+
+from paligemma_jax.metrics import scores, text
+
+
+class _Rates(scores.Score):
+  """A row's score is what is left of 1 after its characters' error rate: higher is better."""
+
+  def per_row(self, rows):
+    edits, lengths = self.terms(rows)["cer"]
+    left = 1 - scores.quotient(edits, lengths)
+    return [{} if np.isnan(v) else {"accuracy": max(0.0, float(v))} for v in left]
+
+
+@_Rates
+def music(rows: list[dict]) -> scores.Terms:
+  """Error rates: edit distance to the truth over all pages / length of all truths.
+
+  Returns:
+    "cer" in characters, "ser" in symbols (tokens, and each tab, space and line end between them),
+    "ler" in lines. 0 is perfect; more than 1 is possible.
+
+  Source: Ríos-Vila et al., doi:10.1007/s10032-023-00432-z, section 5.2.
+  """
+  units = {"cer": list, "ser": _symbols, "ler": lambda page: page.strip().splitlines()}
+  return {name: _rate(rows, split) for name, split in units.items()}
+
+
+def _rate(rows: list[dict], split) -> tuple[np.ndarray, np.ndarray]:
+  pairs = [(split(row["prediction"]), [split(a) for a in text.answers(row)[:1]]) for row in rows]
+  edits = [text.distance(found, wanted[0]) if wanted else 0 for found, wanted in pairs]
+  return np.array(edits, np.float64), np.array([len(w[0]) if w else 0 for _, w in pairs], float)
+
+
+def _symbols(page: str) -> list[str]:
+  return re.findall(r"\S+|\s", page)
