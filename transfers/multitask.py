@@ -31,9 +31,11 @@ def get_config(arg=None):
   c, a = common.start(arg, HPARAMS, 512, named=False)
   table = zip(SCORES[::3], SCORES[1::3] if a.named else SCORES[2::3])
   scores = "\n".join(f"{score} 224 {value}@t4" for score, value in table)
+  samples = set()  # of their tasks, for debug
   for name, size in zip(SIZES.split()[::2], SIZES.split()[1::2]):
-    one = importlib.import_module(f"paligemma_jax.transfers.{name}")
-    one = one.get_config("final" if a.final else "")
+    module = importlib.import_module(f"paligemma_jax.transfers.{name}")
+    samples |= {*module.get_config("debug").build.removeprefix("sample:").split("+")}
+    one = module.get_config("final" if a.final else "")
     for key, source in one.train.data.items():
       c.train.data[key if key == name else f"{name}_{key}"] = source
       source.weight = float(size) * source.weight / sum(s.weight for s in one.train.data.values())
@@ -44,4 +46,4 @@ def get_config(arg=None):
       source.resize = source.resize or one.input.resize
       source.prefix = f"{name}: {source.prefix or '{sentence}'}" if a.named else source.prefix
     c.input.codec = c.input.codec or one.input.codec
-  return common.finish(c, a, scores, *SIZES.split()[::2])
+  return common.finish(c, a, scores, *sorted(samples))

@@ -182,7 +182,7 @@ def answers(record: dict, rules: Rules, values: dict | None = None) -> Any:
     found = fill(rules.suffix, values or record)
   elif indexed:
     of, at = (record[key] for key in indexed.groups())
-    found = of[at] if 0 <= at < len(of) else ""  # a test split has no answer: -1
+    found = of[at] if 0 <= at < len(of) else []  # -1 in a test split, which has no answers
   else:
     found = record.get(rules.suffix)
   if not rules.lower or found is None:

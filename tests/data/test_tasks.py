@@ -36,7 +36,7 @@ def test_a_list_in_a_template_is_joined(prefix, want):
   "record, suffix, want",
   [
     ({"options": ["red", "blue"], "right": 1}, "options[right]", ["blue"]),
-    ({"options": ["red", "blue"], "right": -1}, "options[right]", [""]),  # of a test split
+    ({"options": ["red", "blue"], "right": -1}, "options[right]", [None]),  # of a test split
     ({"n": 12}, "{n}", ["12"]),
     ({"letter": "B"}, "It is {letter}.", ["It is B."]),
     ({"answers": ["Red", "blue"]}, "answers", ["Red", "blue"]),
