@@ -57,3 +57,18 @@ class Output:
   logprobs: np.ndarray  # float32[B, M], natural logarithm under the model, 0 after the first EOS
   spans: list[list[tuple[int, int]]] = dataclasses.field(default_factory=list)
   # spans[b][m]: the letters text[b][first:last] that token m wrote, up to and without EOS
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """How likely the given answers to B prompts are, for each prompt those of its A answers."""
+
+  answers: list[list[str]]
+  logprobs: list[np.ndarray]  # float64[A], natural logarithm under the model, EOS included
+  probs: list[np.ndarray]  # float64[A], the same as shares of these answers; they sum to 1
+
+  @property
+  def best(self) -> list[str]:
+    """The most likely answer to each prompt; "" to one that has none."""
+    pairs = zip(self.answers, self.logprobs)
+    return [answers[int(np.argmax(x))] if len(x) else "" for answers, x in pairs]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from paligemma_jax.checkpoint import formats
 from paligemma_jax.checkpoint import load as loading
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import grammar
+from paligemma_jax.decode import score as scoring
 from paligemma_jax.models import paligemma, variants, vqvae
 from paligemma_jax.processing import processor as processing
 
@@ -137,6 +139,39 @@ def generate(
   tokens = np.asarray(tokens)
   text, spans = vlm.processor.decode(tokens), vlm.processor.spans(tokens)
   return structs.Output(text, tokens, np.asarray(logprobs), spans)
+
+
+def score(
+  vlm: VLM, batch: structs.Batch, answers: Sequence[str] | Sequence[Sequence[str]]
+) -> structs.Scored:
+  """The exact log-probabilities of given answers: multiple choice, classification, confidence.
+
+      batch = vlm.processor(images=[picture], prompts=["answer en is it day or night?"])
+      print(pg.score(vlm, batch, ["day", "night"]).probs[0])
+
+  Args:
+    vlm: the model.
+    batch: from `vlm.processor`, B prompts.
+    answers: of every prompt alike, or a list for each prompt.
+
+  Raises:
+    UserError: no answers, or lists for another number of prompts.
+  """
+  if not len(answers):
+    raise errors.UserError("no answers to score; give at least one")
+  is_shared = isinstance(answers[0], str)
+  lists = [list(answers)] * len(batch.text) if is_shared else [list(row) for row in answers]
+  if len(lists) != len(batch.text):
+    raise errors.UserError(
+      f"{len(lists)} lists of answers for {len(batch.text)} prompts; give one each"
+    )
+  encode = vlm.processor.need_tokenizer().encode
+  if vlm.mesh is not None:
+    batch = sharding.put_batch(batch, vlm.mesh, vlm.model.rules)
+  ids = [[encode(answer) for answer in row] for row in lists]
+  with sharding.use(vlm.mesh):
+    found = scoring.logprobs(vlm.model, vlm.params, batch, ids)
+  return structs.Scored(lists, found, [scoring.normalised(x) for x in found])
 
 
 def make_rules(

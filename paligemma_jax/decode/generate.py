@@ -84,7 +84,7 @@ def generate(
   return _generate(
     model,
     decode_params(params),
-    _prompt(batch),
+    inputs(batch),
     batch.valid,
     jax.random.key(seed),
     rows,
@@ -116,7 +116,7 @@ def lower(
   return _generate.lower(
     model,
     decode_params(params),
-    _prompt(batch),
+    inputs(batch),
     batch.valid,
     jax.eval_shape(jax.random.key, 0),
     np.arange(len(batch.text)),
@@ -162,7 +162,7 @@ def stream(
   args = (keys, limits, np.int32(eos))
   state, cache = _stream_first(
     params,
-    _prompt(batch),
+    inputs(batch),
     *args,
     **common,
     cache_size=max_new_tokens,
@@ -316,7 +316,8 @@ def _choose(sampler, limits, keys, logits, step, cache):
   return samplers.choose(sampler, logits, keys, step)
 
 
-def _prompt(batch: structs.Batch) -> dict:
+def inputs(batch: structs.Batch) -> dict:
+  """A batch as the keyword arguments of the model's `prefill`."""
   names = ("image", "text", "mask_ar", "mask_input", "mask_image")
   return {name: getattr(batch, name) for name in names}
 

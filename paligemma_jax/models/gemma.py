@@ -364,6 +364,35 @@ class Decoder(nn.Module):
     cache = Cache(keys, values, stored, cache.length + 1, cache.column + 1)
     return self.final_norm(x), cache
 
+  def branch(
+    self,
+    x: Float[Array, "B T D"],
+    cache: Cache,
+    group: Int[Array, "B T"],
+    depth: Int[Array, "B T"],
+  ) -> Float[Array, "B T D"]:
+    """Several continuations of every row in one pass: each sees the cache and itself.
+
+    Args:
+      x: embedded tokens of all continuations, in any order.
+      cache: with room for T tokens; it is only read.
+      group: which continuation a token belongs to.
+      depth: how many tokens of it come before this one.
+    """
+    position = cache.length[:, None] + depth
+    stored = jax.lax.dynamic_update_slice(cache.position, position, (0, cache.column))
+    own = (group[:, :, None] == group[:, None, :]) & (depth[:, :, None] >= depth[:, None, :])
+    old = jnp.broadcast_to((cache.position >= 0)[:, None, :], (*depth.shape, stored.shape[1]))
+    mask = jax.lax.dynamic_update_slice(old, own, (0, 0, cache.column))
+    windowed = None
+    if self.config.sliding_window:
+      windowed = mask & (position[:, :, None] - stored[:, None, :] < self.config.sliding_window)
+    for i, layer in enumerate(self._layer_params()):
+      kv = (cache.keys[i], cache.values[i])
+      sliding = jnp.array(i % 2 == 0)
+      x, _ = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column, 0)
+    return self.final_norm(x)
+
   def _masks(self, mask_input, mask_ar):
     position = attention.positions(mask_input)
     mask = attention.block_mask(mask_input, mask_ar)

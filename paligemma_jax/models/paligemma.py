@@ -135,6 +135,16 @@ class PaliGemma(nn.Module):
     x, cache = self.llm.extend(self.llm.embed(token[:, None]), cache)
     return self.llm.logits(x[:, 0]), cache
 
+  def branch(
+    self,
+    token: Int[Array, "B T"],
+    cache: gemma.Cache,
+    group: Int[Array, "B T"],
+    depth: Int[Array, "B T"],
+  ) -> Float[Array, "B T D"]:
+    """Hidden states, float32, of several continuations of every row; see `gemma.Decoder.branch`."""
+    return self.llm.branch(self.llm.embed(token), cache, group, depth)
+
   def _image_tokens(self, image, train):
     image = jnp.asarray(image)
     if jnp.issubdtype(image.dtype, jnp.integer):
