@@ -404,12 +404,12 @@ def test_captions_of_coco_keep_their_blanks_and_bring_the_objects(made):
 
 
 def test_coco_detection_clips_boxes_and_leaves_out_empty_ones(made):
-  fields = (("objects/box", "objects/bbox"), ("objects/crowd", "objects/is_crowd"))
+  fields = (("objects/box", "objects/bbox"), ("objects/iscrowd", "objects/is_crowd"))
   rows = {r["image/id"]: r["objects"] for r in made.read("coco/2017", "train", fields=fields)}
   assert rows[8] == []  # a photo without any
   found = [np.round(o["box"]).tolist() for o in rows[1]]
   assert found == [[2, 4, 22, 24], [80, 30, 96, 48], [0, 0, 96, 20]]
-  assert [o["crowd"] for o in rows[1]] == [False, False, True]
+  assert [o["iscrowd"] for o in rows[1]] == [False, False, True]
   assert all(r["objects"]["id"] == [] for r in made.read("coco/2017", "test"))
 
 
@@ -680,10 +680,10 @@ WRONG = [
   ("mmvp", edit("Questions.csv", "(a)\n", "(c)\n"), ["Questions.csv", '"(c)" is none of']),
   ("activitynet_qa", edit("val_a.json", '"v_val0_0"', '"x"'), ["val_q.json", "val_a.json", "v_val0_0"]),
   ("doclaynet_detection", edit("COCO/test.json", '"name": "Title"', '"name": "Head"'), ["Head"]),
-  ("text_det_rec", edit("mlt19/train_gt_t13/tr_img_00000.txt", "10,15", "10,x"), ["tr_img_00000.txt:1"]),
+  ("mlt19", edit("train_gt_t13/tr_img_00000.txt", "10,15", "10,x"), ["tr_img_00000.txt:1"]),
   ("music_score", remove("grandstaff/mozart/train/*.krn"), ["train.txt:1", "maj2_m-0-5.krn"]),
   ("mimic_cxr", remove("files/p10/p10000032/*.txt"), ["split.csv: row 1", "s50414267.txt"]),
-  ("table_structure", remove("png/AAL/train/*"), ["FinTabNet_1.0.0_train.jsonl:1", "page_0.png"]),
+  ("fintabnet", remove("png/AAL/train/*"), ["FinTabNet_1.0.0_train.jsonl:1", "page_0.png"]),
   ("infovqa", remove("images/0.jpeg"), ["infographicsVQA_train_v1.0.json: data[0]", "0.jpeg"]),
   ("ai2d", remove("ai2d/annotations/*"), ["ai2d/questions/0.gif.png.json", "annotations/0.gif.png.json"]),
 ]  # fmt: skip

@@ -73,8 +73,8 @@ def doclaynet(folder: pathlib.Path) -> None:
     scenes.save_json(folder / f"COCO/{split}.json", whole)
 
 
-def table_structure(folder: pathlib.Path) -> None:
-  """Tables of two columns with an empty cell and one that spans both; those of FinTabNet on pages."""
+def pubtabnet(folder: pathlib.Path) -> None:
+  """Tables with an empty cell and one in bold."""
   rows = []
   for split in ("train", "val"):
     for i in range(8):
@@ -84,6 +84,10 @@ def table_structure(folder: pathlib.Path) -> None:
         "filename": f"PMC{i}_{split}.png", "split": split, "imgid": len(rows), "html": _html(cells),
       })  # fmt: skip
   (folder / "PubTabNet_2.0.0.jsonl").write_text(scenes.json_lines(rows), encoding="utf-8")
+
+
+def fintabnet(folder: pathlib.Path) -> None:
+  """The same tables on pages, whose points count from below."""
   for split in ("train", "val", "test"):
     rows = []
     for i in range(8):

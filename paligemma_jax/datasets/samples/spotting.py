@@ -8,74 +8,101 @@ from PIL import Image, ImageDraw
 
 from paligemma_jax.datasets.samples import documents, scenes
 
+_CORNERS = "10,15,110,15,110,45,10,45"  # of the word on a sign, pixels
+_POINTS = [[10, 15], [110, 15], [110, 45], [10, 45]]
 
-def text_det_rec(folder: pathlib.Path) -> None:
-  """Signs with a word and an illegible one, in the formats of seven collections."""
-  corners = "10,15,110,15,110,45,10,45"
+
+def icdar15(folder: pathlib.Path) -> None:
+  """Signs with a word, commas in it, and an illegible one."""
   for labels, photos in (
     ("ch4_training_localization_transcription_gt", "ch4_training_images"),
     ("Challenge4_Test_Task4_GT", "ch4_test_images"),
-  ):  # fmt: skip
-    for i in range(8):
-      scenes.save(folder / f"icdar15/{photos}/img_{i}.jpg", documents.sign(i))
-      text = f"\ufeff{corners},{documents.WORDS[i]}, ok\r\n1,1,9,1,9,9,1,9,###\r\n"
-      _write(folder / f"icdar15/{labels}/gt_img_{i}.txt", text)
+  ):
+    for i, word in enumerate(documents.WORDS):
+      scenes.save(folder / f"{photos}/img_{i}.jpg", documents.sign(i))
+      text = f"\ufeff{_CORNERS},{word}, ok\r\n1,1,9,1,9,9,1,9,###\r\n"
+      _write(folder / f"{labels}/gt_img_{i}.txt", text)
+
+
+def total_text(folder: pathlib.Path) -> None:
+  """Signs with a word in a polygon, and an illegible one."""
   for kind in ("Train", "Test"):
-    for i in range(8):
-      scenes.save(folder / f"total_text/Images/{kind}/img{i}.jpg", documents.sign(i))
+    for i, word in enumerate(documents.WORDS):
+      scenes.save(folder / f"Images/{kind}/img{i}.jpg", documents.sign(i))
       lines = [
-        f"x: [[ 10  60 110 110  10]], y: [[15 15 15 45 45]], ornt: [u'c'], transcriptions: [u'{documents.WORDS[i]}']",
+        "x: [[ 10  60 110 110  10]], y: [[15 15 15 45 45]], ornt: [u'c'],"
+        f" transcriptions: [u'{word}']",
         "x: [[1 9 9 1]], y: [[1 1 9 9]], ornt: [u'#'], transcriptions: [u'#']",
-      ]  # fmt: skip
-      name = f"total_text/Groundtruth/Polygon/{kind}/poly_gt_img{i}.txt"
+      ]
+      name = f"Groundtruth/Polygon/{kind}/poly_gt_img{i}.txt"
       _write(folder / name, "\n".join(lines) + "\n")
-  line = f"{corners},Latin,{{}}\n1,1,9,1,9,9,1,9,None,###\n"
-  for i in range(8):
-    word = documents.WORDS[i]
-    scenes.save(folder / f"mlt17/ch8_training_images_{1 + i % 2}/img_{i}.jpg", documents.sign(i))
-    labels = "mlt17/ch8_{}_localization_transcription_gt_v2/gt_img_{}.txt"
-    _write(folder / labels.format("training", i), line.format(word))
-    scenes.save(folder / f"mlt17/ch8_validation_images/img_{i}.jpg", documents.sign(i))
-    _write(folder / labels.format("validation", i), line.format(word))
-    scenes.save(folder / f"mlt19/ImagesPart{1 + i % 2}/tr_img_{i:05d}.jpg", documents.sign(i))
-    _write(folder / f"mlt19/train_gt_t13/tr_img_{i:05d}.txt", line.format(word))
-  points = [[10, 15], [110, 15], [110, 45], [10, 45]]
+
+
+def mlt17(folder: pathlib.Path) -> None:
+  """Signs in several folders, with a word and an illegible one."""
+  for i, word in enumerate(documents.WORDS):
+    for kind, part in (("training", f"_{1 + i % 2}"), ("validation", "")):
+      scenes.save(folder / f"ch8_{kind}_images{part}/img_{i}.jpg", documents.sign(i))
+      name = f"ch8_{kind}_localization_transcription_gt_v2/gt_img_{i}.txt"
+      _write(folder / name, f"{_CORNERS},Latin,{word}\n1,1,9,1,9,9,1,9,None,###\n")
+
+
+def mlt19(folder: pathlib.Path) -> None:
+  """Signs in two folders, with a word and an illegible one."""
+  for i, word in enumerate(documents.WORDS):
+    scenes.save(folder / f"ImagesPart{1 + i % 2}/tr_img_{i:05d}.jpg", documents.sign(i))
+    text = f"{_CORNERS},Latin,{word}\n1,1,9,1,9,9,1,9,None,###\n"
+    _write(folder / f"train_gt_t13/tr_img_{i:05d}.txt", text)
+
+
+def hiertext(folder: pathlib.Path) -> None:
+  """Signs as paragraphs of one line, with a word and an illegible one."""
   for split in ("train", "validation"):
-    rows, images, anns, both, coco = [], {}, {}, {}, []
-    for i in range(8):
-      name, word = f"{split}{i:04d}", documents.WORDS[i]
-      for place in (f"hiertext/{split}", "textocr/train_images", f"intelocr/{split}"):
-        scenes.save(folder / place / f"{name}.jpg", documents.sign(i))
+    rows = []
+    for i, word in enumerate(documents.WORDS):
+      name = f"{split}{i:04d}"
+      scenes.save(folder / split / f"{name}.jpg", documents.sign(i))
       words = [
-        {"text": word, "vertices": points, "legible": True, "handwritten": False, "vertical": False},
-        {"text": "", "vertices": [[1, 1], [9, 9]], "legible": False},
-      ]  # fmt: skip
-      lines = [{"text": word, "vertices": points, "words": words}]
-      rows.append(
-        {"image_id": name, "paragraphs": [{"vertices": points, "legible": True, "lines": lines}]}
-      )
+        {"text": word, "vertices": _POINTS, "legible": True, "handwritten": False},
+        {"text": "", "vertices": [[1, 1], [9, 9]], "legible": False, "handwritten": False},
+      ]
+      lines = [{"text": word, "vertices": _POINTS, "words": words}]
+      paragraphs = [{"vertices": _POINTS, "legible": True, "lines": lines}]
+      rows.append({"image_id": name, "paragraphs": paragraphs})
+    _write(folder / f"{split}.jsonl", json.dumps({"info": {}, "annotations": rows}))
+
+
+def textocr(folder: pathlib.Path) -> None:
+  """Signs with a word and an illegible one."""
+  for split in ("train", "val"):
+    images, anns, both = {}, {}, {}
+    for i, word in enumerate(documents.WORDS):
+      name = f"{split}{i:04d}"
+      scenes.save(folder / f"train_images/{name}.jpg", documents.sign(i))
       images[name] = {"id": name, "width": 120, "height": 60, "file_name": f"train/{name}.jpg"}
       both[name] = [f"{name}_1", f"{name}_2"]
-      flat = [v for p in points for v in p]
+      points = [v for p in _POINTS for v in p]
       for number, said in zip(both[name], (word, ".")):
-        anns[number] = {
-          "id": number, "image_id": name, "bbox": [10, 15, 100, 30], "utf8_string": said, "points": flat
-        }  # fmt: skip
-      coco += [
-        {
-          "image_id": i, "bbox": [10, 15, 100, 30], "category_id": 1, "id": 2 * i + k,
-          "attributes": {"transcription": word, "legible": k == 0, "language": "english"},
-        }
-        for k in range(2)
-      ]  # fmt: skip
-    _write(folder / f"hiertext/{split}.jsonl", json.dumps({"info": {}, "annotations": rows}))
-    short = "val" if split == "validation" else split
-    whole = {"info": {}, "imgs": images, "anns": anns, "imgToAnns": both, "set": short}
-    scenes.save_json(folder / f"textocr/TextOCR_0.1_{short}.json", whole)
-    listed = [{"id": i, "file_name": f"{split}/{split}{i:04d}.jpg"} for i in range(8)]
-    part = split if split == "validation" else "train_1"
-    name = f"intelocr/text_spotting_openimages_v5_{part}.json"
-    scenes.save_json(folder / name, {"images": listed, "annotations": coco})
+        row = {"id": number, "image_id": name, "bbox": [10, 15, 100, 30], "utf8_string": said}
+        anns[number] = {**row, "points": points}
+    whole = {"info": {}, "imgs": images, "anns": anns, "imgToAnns": both, "set": split}
+    scenes.save_json(folder / f"TextOCR_0.1_{split}.json", whole)
+
+
+def intelocr(folder: pathlib.Path) -> None:
+  """Signs with a word and an illegible one."""
+  for split, part in (("train", "train_1"), ("validation", "validation")):
+    images, annotations = [], []
+    for i, word in enumerate(documents.WORDS):
+      name = f"{split}/{split}{i:04d}.jpg"
+      scenes.save(folder / name, documents.sign(i))
+      images.append({"id": i, "file_name": name})
+      for k in range(2):
+        about = {"transcription": word, "legible": k == 0, "language": "english"}
+        row = {"image_id": i, "bbox": [10, 15, 100, 30], "category_id": 1, "id": 2 * i + k}
+        annotations.append({**row, "attributes": about})
+    whole = {"images": images, "annotations": annotations}
+    scenes.save_json(folder / f"text_spotting_openimages_v5_{part}.json", whole)
 
 
 def music_score(folder: pathlib.Path) -> None:
