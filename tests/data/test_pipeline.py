@@ -416,3 +416,24 @@ def test_the_truth_of_a_test_split_may_be_empty_but_not_what_is_trained_on(
   pipeline.check({"evals.test.data": config}, processor, TEXT_LEN, train=False)
   with pytest.raises(errors.UserError, match='"suffix" is an empty list'):
     pipeline.check({"train.data.test": config}, processor, TEXT_LEN)
+
+
+def test_some_frames_of_a_video_are_the_pictures_of_an_example(pictures, write, processor):
+  record = {"image": ["p0.png", "p1.png", "p2.png"], "prefix": "p", "suffix": "yes"}
+  source = {"path": write([record]), "frames": 2, "stride": 2}
+  (batch,) = _train({"s": source}, processor, 1, batch_size=1)
+  assert batch.image.shape == (1, 2, 28, 28, 3) and batch.mask_image.tolist() == [[True, True]]
+  with pipeline.eval_batches(source, processor, batch_size=2, text_len=TEXT_LEN) as batches:
+    ((evaluated, rows),) = batches
+  np.testing.assert_array_equal(evaluated.image[0], batch.image[0])  # too short for an offset
+  assert [p.rsplit("/")[-1] for p in rows[0]["image"]] == ["p0.png", "p2.png"]
+
+
+def test_likelihood_is_of_what_the_first_visit_would_draw(pictures, write, processor):
+  record = {"image": "p0.png", "prefix": "a", "suffix": ["yes", "no", "red"]}
+  source = {"path": write([record] * 4), "draw": "each"}
+  options = dict(batch_size=4, text_len=TEXT_LEN, with_suffix=True)
+  with pipeline.eval_batches(source, processor, **options) as one:
+    ((first, _),) = one
+  (trained,) = _train({"s": source}, processor, 1, seed=0)
+  assert sorted(_answers(processor, first)) == sorted(_answers(processor, trained))
