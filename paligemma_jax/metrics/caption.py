@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from paligemma_jax.metrics import meteor as java
 from paligemma_jax.metrics import ngrams, ptb, scores, text
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")  # of NoCaps
@@ -42,32 +43,52 @@ def nocaps(rows: list[dict]) -> scores.Terms:
   return {"cider": values, **parts}
 
 
-def _with_bleu(sums: scores.Sums) -> dict[str, np.ndarray]:
-  counts, images = zip(*(sums.pop(name) for name in list(sums) if name.startswith("_bleu")))
-  values = np.where(images[0] > 0, ngrams.bleu(np.stack(counts, axis=-1)).T, np.nan)
-  rest = scores.quotients(sums)
-  return {"cider": rest.pop("cider"), **dict(zip(_BLEU, values)), **rest}
+def _with_counts(sums: scores.Sums) -> dict[str, np.ndarray]:
+  """BLEU and METEOR from their summed counts, the rest as quotients."""
+  bleu, meteor = ([sums.pop(n) for n in list(sums) if n.startswith(p)] for p in ("_b", "_m"))
+  values = scores.quotients(sums)
+  counts, images = (np.stack(part, axis=-1) for part in zip(*bleu))
+  has_any = images[..., 0] > 0
+  found = ngrams.bleu(counts)
+  out = {"cider": values.pop("cider")}
+  out |= {name: np.where(has_any, v, np.nan) for name, v in zip(_BLEU, found.T)}
+  out["rouge-l"] = values.pop("rouge-l")
+  if meteor:
+    counts = np.stack([top for top, _ in meteor], axis=-1)
+    out["meteor"] = np.where(has_any, java.meteor(counts), np.nan)
+  return out | values
 
 
-@scores.of_terms(alone=("cider", "bleu-4", "rouge-l"), finish=_with_bleu)
+@scores.of_terms(alone=("cider", "bleu-4", "rouge-l", "meteor", "spice"), finish=_with_counts)
 def caption(rows: list[dict]) -> scores.Terms:
-  """All caption scores: CIDEr-D, BLEU-1 to -4 and ROUGE-L.
+  """All caption scores: CIDEr-D, BLEU-1 to -4, ROUGE-L, and METEOR and SPICE where they can be had.
 
   Returns:
-    "cider", 0..10; "bleu-1" … "bleu-4" of the whole corpus and "rouge-l", 0..1.
+    "cider", 0..10; "bleu-1" … "bleu-4" of the whole corpus and "rouge-l", 0..1; "meteor" where
+    pycocoevalcap and Java are installed, "spice" where its models are there as well.
 
   Source: pycocoevalcap.
   """
   predictions, references = _tokenized(rows)
-  terms = {"cider": _cider(predictions, references)}
   kept = [i for i, texts in enumerate(references) if texts]
-  some = [predictions[i] for i in kept], [references[i] for i in kept]
-  counts = np.zeros((len(rows), 2 * ngrams.ORDERS + 2))
-  counts[kept] = ngrams.bleu_counts(*some)
+  some = tuple(predictions[i] for i in kept), tuple(tuple(references[i]) for i in kept)
   images = np.isin(np.arange(len(rows)), kept).astype(np.float64)
-  terms |= {f"_bleu{i}": (column, images) for i, column in enumerate(counts.T)}
-  terms["rouge-l"] = np.full(len(rows), np.nan)
-  terms["rouge-l"][kept] = ngrams.rouge_l(*some)
+
+  def spread(values):
+    """Of the images that count -> of all rows, NaN elsewhere."""
+    out = np.full((len(rows), *values.shape[1:]), np.nan)
+    out[kept] = values
+    return out
+
+  terms = {"cider": _cider(predictions, references), "rouge-l": spread(ngrams.rouge_l(*some))}
+  counted = {"_b": ngrams.bleu_counts(*some)}
+  if kept and (counts := java.counts(*some)) is not None:
+    counted["_m"] = counts
+  if kept and (spice := java.spice(*some)) is not None:
+    terms["spice"] = spread(spice)
+  for prefix, counts in counted.items():
+    columns = np.nan_to_num(spread(counts)).T
+    terms |= {f"{prefix}{i}": (column, images) for i, column in enumerate(columns)}
   return terms
 
 

@@ -1,11 +1,21 @@
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from paligemma_jax import metrics
-from paligemma_jax.metrics import caption, ngrams, ptb
+from paligemma_jax.metrics import caption, meteor, ngrams, ptb
 from tests.metrics import golden
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch, request):
+  """METEOR takes seconds: only where it is asked for."""
+  if "parity" not in request.keywords:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
 
 WORKED = {  # references, predictions, and by hand: CIDEr-D, BLEU-1.., ROUGE-L
   "A": (
@@ -139,3 +149,22 @@ def test_the_only_references_repeated_score_the_most():
   got = caption.caption(rows)
   assert got["cider"] == pytest.approx(10)
   assert got["bleu-4"] == pytest.approx(1) and got["rouge-l"] == 1
+
+
+@pytest.mark.parity
+def test_golden_meteor():
+  pytest.importorskip("pycocoevalcap")
+  if shutil.which("java") is None:
+    pytest.skip("no Java")
+  cases, rows = _golden_rows()
+  got = caption.caption(rows)
+  assert got["meteor"] == pytest.approx(golden.load("captions")["corpus"]["meteor"], abs=1e-6)
+  for case, own in zip(cases, caption.caption.per_row(rows), strict=True):
+    assert own["meteor"] == pytest.approx(case["meteor"], abs=1e-6)
+  low, high = metrics.interval(caption.caption, rows)["meteor"]
+  assert low < got["meteor"] < high
+
+
+def test_without_java_there_is_no_meteor():
+  assert meteor.counts(("a",), (("a",),)) is None
+  assert meteor.spice(("a",), (("a",),)) is None
