@@ -49,7 +49,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
 TASK = dataset.Task(
   source="https://nocaps.org/download and https://s3.amazonaws.com/open-images-dataset/tar/"
   " (validation.tar.gz, test.tar.gz)",
-  licence="CC BY 2.0; photos of Open Images CC BY 2.0",
+  licence="see the page; photos of Open Images CC BY 2.0",
   layout="""
 nocaps_val_4500_captions.json
 nocaps_test_image_info.json

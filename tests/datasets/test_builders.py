@@ -245,6 +245,16 @@ def test_pictures_are_as_pillow_decodes_them_though_exif_would_turn_them(made):
     assert Image.open(io.BytesIO(r["image"])).getexif().get(0x0112, 1) == 1
 
 
+def test_a_broken_picture_is_left_out_where_there_are_no_answers(tmp_path):
+  samples.write("vizwizvqa", tmp_path)
+  cut("test/VizWiz_test_00000002.jpg")(tmp_path)
+  (tmp_path / "test/VizWiz_test_00000003.jpg").unlink()
+  task, said = tasks.module("vizwizvqa").TASK, []
+  line = write.build(task.datasets[0], task, tmp_path, tmp_path / "out", say=said.append)
+  assert line.endswith("train 8, val 8, test 6")
+  assert "vizwizvqa: 2 records of test left out, no picture" in said
+
+
 def test_okvqa_tells_raw_answers_from_lemmatised_ones(made):
   first = next(r for r in made.read("okvqa", "train") if r["question_id"] == 95)
   assert first["answers"][0] == "red" and first["answers_raw"][0] == "reds"
@@ -652,9 +662,21 @@ def edit(name, old, new):
   return change
 
 
+def cut(name):
+  """Leaves the first half of a file."""
+
+  def change(folder):
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+
+  return change
+
+
 VQA = "v2_mscoco_train2014_annotations.json"
 WRONG = [
   ("vqav2", remove(VQA), [f"{VQA}: no such file"]),
+  ("vqav2", cut("val2014/COCO_val2014_000000000042.jpg"), ["val2014_questions.json", "is damaged"]),
+  ("vizwizvqa", cut("annotations/val.json"), ["annotations/val.json: broken JSON at byte"]),
   ("vqav2", remove("train2014/*"), ["train2014_questions.json: questions[0]", "no picture", "009.jpg"]),
   ("vqav2", edit(VQA, '"question_id": 9000', '"question_id": 1'), ["questions[0]", VQA, "9000"]),
   ("vqav2", edit(VQA, '"image_id": 16', '"image_id": 17'), ["picture 16", "about 17"]),
