@@ -675,7 +675,7 @@ def cut(name):
 VQA = "v2_mscoco_train2014_annotations.json"
 WRONG = [
   ("vqav2", remove(VQA), [f"{VQA}: no such file"]),
-  ("vqav2", cut("val2014/COCO_val2014_000000000042.jpg"), ["val2014_questions.json", "is damaged"]),
+  ("vqav2", cut("val2014/COCO_val2014_000000000042.jpg"), ["val2014_questions.json", "042.jpg is no picture"]),
   ("vizwizvqa", cut("annotations/val.json"), ["annotations/val.json: broken JSON at byte"]),
   ("vqav2", remove("train2014/*"), ["train2014_questions.json: questions[0]", "no picture", "009.jpg"]),
   ("vqav2", edit(VQA, '"question_id": 9000', '"question_id": 1'), ["questions[0]", VQA, "9000"]),
