@@ -291,6 +291,8 @@ def evaluate(
   batch_size: int = 64,
   sampler: str = "greedy",
   limit: int = 0,
+  constrain: str = "",
+  answers: tuple[str, ...] = (),
 ) -> ml_collections.ConfigDict:
   """An evaluation that answers `data` and scores the answers.
 
@@ -302,11 +304,14 @@ def evaluate(
     batch_size: examples at a time, over all devices.
     sampler: as `paligemma generate --sampler`.
     limit: only the first so many examples; 0: all.
+    constrain: as `paligemma generate --constrain`; "": answers are free.
+    answers: the likeliest of these is the answer, nothing is generated; "{field}" stands for those
+      in that key of the record. (): answers are free.
   """
   return ml_collections.ConfigDict(
     dict(
       data=data, metric=metric, every=every, max_new_tokens=max_new_tokens, batch_size=batch_size,
-      sampler=sampler, limit=limit,
+      sampler=sampler, limit=limit, constrain=constrain, answers=answers,
     )
   )  # fmt: skip
 

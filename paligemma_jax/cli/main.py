@@ -21,6 +21,7 @@ from paligemma_jax.cli import (
   inspect,
   plan,
   runtime,
+  score,
   train,
 )
 
@@ -28,6 +29,7 @@ COMMANDS = {
   "train": train,
   "eval": eval,
   "generate": generate,
+  "score": score,
   "convert": convert,
   "inspect": inspect,
   "data": data,

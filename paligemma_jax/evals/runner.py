@@ -6,7 +6,7 @@ The only place that joins data, decoding and scores. The training loop and `pali
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,13 @@ from jax.experimental import multihost_utils
 from paligemma_jax import errors, metrics, sharding, structs
 from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
+from paligemma_jax.decode import grammar
+from paligemma_jax.decode import score as scoring
 from paligemma_jax.evals import memory, objects, perplexity
 
 Batches = Iterable[tuple[structs.Batch, list[dict]]]
 Scores = dict[str, float]
+_SURE = "spans and log-probabilities"  # key of a row until its boxes are read
 # Scores of boxes and masks -> the task whose answers hold them.
 _OBJECT_TASKS = {
   metrics.METRICS[name]: task
@@ -34,15 +37,15 @@ _OBJECT_TASKS = {
 
 def run(
   batches: Batches,
-  generate: Callable[[structs.Batch], list[str]],
+  answer: Callable[[structs.Batch, list[dict]], list[dict]],
   score: Callable[[list[dict]], Scores],
   gather: Callable[[list[dict]], list[dict]] = lambda rows: rows,
 ) -> tuple[Scores, list[dict]]:
-  """Generates for every batch, gathers the rows of all hosts, scores once.
+  """Answers every batch, gathers the rows of all hosts, scores once.
 
   Args:
     batches: pairs (Batch, rows); one dict per real example, padding already left out.
-    generate: Batch -> texts of the real examples, in order.
+    answer: (Batch, rows) -> what each row gets, "prediction" at least.
     score: a function from `metrics/`: rows -> {name: value}.
     gather: rows of this host -> rows of all hosts, each example once; may add to them.
 
@@ -52,8 +55,8 @@ def run(
   """
   rows = []
   for batch, examples in batches:
-    texts = generate(batch)
-    rows += [{**row, "prediction": text} for row, text in zip(examples, texts, strict=True)]
+    answers = answer(batch, examples)
+    rows += [{**row, **one} for row, one in zip(examples, answers, strict=True)]
   rows = gather(rows)
   return score(rows), metrics.with_scores(score, rows)
 
@@ -90,8 +93,10 @@ class Evaluator:
     max_new_tokens: int,
     sampler: str,
     has_objects: bool = False,
+    constrain: str = "",
+    answers: Sequence[str] = (),
   ) -> tuple[Scores, list[dict]]:
-    """Generates and scores.
+    """Answers and scores.
 
     Beside "mask_iou" or "miou" stands "…_ceiling": what the true masks reach after the codec, which
     a perfect answer cannot beat.
@@ -102,10 +107,16 @@ class Evaluator:
       max_new_tokens: longest answer.
       sampler: as `decode.samplers.parse` reads it.
       has_objects: whether to read answers for boxes and masks; rows get "pred_objects".
+      constrain: as `vlm.generate`; "": answers are free.
+      answers: among which to choose instead of generating, "{field}" for those in a key of the row;
+        rows get "scored", [{"answer", "logprob", "prob"}], likeliest first. (): none.
     """
     read = self._read if has_objects else lambda rows: rows
-    generate = self.generator(max_new_tokens, sampler)
-    scores, rows = run(batches, generate, score, lambda rows: read(_gathered(rows)))
+    if answers:
+      answer = self.chooser(answers)
+    else:
+      answer = self.generator(max_new_tokens, sampler, constrain, has_objects)
+    scores, rows = run(batches, answer, score, lambda rows: read(_gathered(rows)))
     name = next((name for name in ("mask_iou", "miou") if name in scores), None)
     if name and self.codec is not None:
       truths = read([{**row, "prediction": _first(row["suffix"])} for row in rows])
@@ -118,17 +129,21 @@ class Evaluator:
     score = metrics.METRICS["perplexity"]
     return score(rows), metrics.with_scores(score, rows)
 
-  def generator(self, max_new_tokens: int, sampler: str) -> Callable[[structs.Batch], list[str]]:
-    """Returns the `generate` of `run`: this process's Batch -> texts of its valid examples."""
+  def generator(
+    self, max_new_tokens: int, sampler: str, constrain: str = "", has_objects: bool = False
+  ) -> Callable[[structs.Batch, list[dict]], list[dict]]:
+    """Returns the `answer` of `run` that generates; for `has_objects` with what scores boxes."""
     params = decoding.decode_params(self.params)  # once, not for every batch
     done = 0  # rows of all processes before this batch: samples do not depend on the batch size
 
-    def generate(batch):
+    def answer(batch, rows):
       nonlocal done
-      numbers = np.arange(done, done + len(batch.valid) * jax.process_count())
+      size = len(batch.valid)
+      numbers = np.arange(done, done + size * jax.process_count())
       done += len(numbers)
+      rules = self._rules(batch, constrain, max_new_tokens) if constrain else None
       with self._on_mesh():
-        tokens, _ = decoding.generate(
+        found = decoding.generate(
           self.model,
           params,
           self._put(batch),
@@ -136,10 +151,40 @@ class Evaluator:
           sampler=sampler,
           seed=self.seed,
           rows=numbers,
+          rules=rules,
         )
-      return self.processor.decode(_local(tokens, len(batch.valid))[np.asarray(batch.valid)])
+      tokens, logprobs = (_local(x, size)[np.asarray(batch.valid)] for x in found)
+      texts = [{"prediction": text} for text in self.processor.decode(tokens)]
+      if not has_objects:
+        return texts
+      sure = zip(self.processor.spans(tokens), logprobs.tolist())
+      return [{**t, _SURE: (spans, logprobs)} for t, (spans, logprobs) in zip(texts, sure)]
 
-    return generate
+    return answer
+
+  def chooser(self, answers: Sequence[str]) -> Callable[[structs.Batch, list[dict]], list[dict]]:
+    """Returns the `answer` of `run` that takes the likeliest of given ones; see `answer`."""
+    params = decoding.decode_params(self.params)
+    encode = self.processor.need_tokenizer().encode
+
+    def answer(batch, rows):
+      lists, size = [_choices(answers, row) for row in rows], len(batch.valid)
+      ids = [[encode(text) for text in one] for one in lists]
+      valid = iter(ids)  # a row that only fills the batch has no answers
+      everywhere = sharding.gather_rows([next(valid) if v else [] for v in batch.valid])
+      with self._on_mesh():
+        found = scoring.logprobs(self.model, params, self._put(batch), everywhere, fetch=_whole)
+      mine = found[jax.process_index() * size :][:size]
+      mine = [x for x, v in zip(mine, batch.valid) if v]
+      return [_scored(*pair) for pair in zip(lists, mine, strict=True)]
+
+    return answer
+
+  def _rules(self, batch, constrain, max_new_tokens):
+    """The grammar of the rows of all processes."""
+    prompts = sharding.gather_rows(self.processor.prompts(batch))
+    tokenizer, vocab_size = self.processor.tokenizer, self.model.config.llm.vocab_size
+    return grammar.build(tokenizer, vocab_size, constrain, prompts, max_new_tokens)
 
   def _nll(self, batch):
     with self._on_mesh():
@@ -150,7 +195,8 @@ class Evaluator:
     """The rows with the "pred_objects" of their predictions; one without truths has none."""
     found = []
     for row in rows:
-      guesses = objects.parse(row["prediction"], row["height"], row["width"])
+      spans, logprobs = row.pop(_SURE, ((), ()))
+      guesses = objects.parse(row["prediction"], row["height"], row["width"], spans, logprobs)
       found.append({**row, "objects": row.get("objects") or [], "pred_objects": guesses})
     return objects.with_masks(found, "pred_objects", self.codec)
 
@@ -217,7 +263,13 @@ def run_config(
       else:
         has_objects = one["data"]["task"] not in tasks.TEXTS or scores[name] in _OBJECT_TASKS
         results[name] = evaluator.answer(
-          shown, scores[name], one["max_new_tokens"], one["sampler"], has_objects
+          shown,
+          scores[name],
+          one["max_new_tokens"],
+          one["sampler"],
+          has_objects,
+          one.get("constrain", ""),
+          one.get("answers", ()),
         )
       results[name] = _with_unreadable(*results[name], batches.unreadable)
   return results
@@ -232,6 +284,8 @@ def evaluate(
   batch_size: int = 8,
   sampler: str = "greedy",
   codec: dict | None = None,
+  constrain: str = "",
+  answers: Sequence[str] = (),
 ) -> Scores:
   """Scores of a model's answers to examples held in memory or in a JSONL file.
 
@@ -247,6 +301,8 @@ def evaluate(
     batch_size: examples at a time.
     sampler: as `paligemma generate --sampler`.
     codec: parameters of `models.vqvae`, for masks.
+    constrain: as `generate`.
+    answers: among which to choose instead of generating; "{field}" for those in a key of the row.
 
   Raises:
     errors.UserError: an unknown metric, a picture or line that cannot be read, no rows.
@@ -260,7 +316,9 @@ def evaluate(
   evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec)
   if is_likelihood:
     return evaluator.measure(batches)[0]
-  return evaluator.answer(batches, score, max_new_tokens, sampler, score in _OBJECT_TASKS)[0]
+  has_objects = score in _OBJECT_TASKS
+  how = max_new_tokens, sampler, has_objects, constrain, answers
+  return evaluator.answer(batches, score, *how)[0]
 
 
 def _check_codec(score: Callable, codec: dict | None, where: str, what_to_do: str) -> None:
@@ -287,6 +345,35 @@ def _local(x: jax.Array, size: int) -> np.ndarray:
     return np.asarray(x)
   x = multihost_utils.process_allgather(x, tiled=True)
   return x[jax.process_index() * size :][:size]
+
+
+def _whole(x: jax.Array) -> np.ndarray:
+  """All rows of a global array, on every process."""
+  several = jax.process_count() > 1
+  return multihost_utils.process_allgather(x, tiled=True) if several else np.asarray(x)
+
+
+def _choices(answers: Sequence[str], row: dict) -> list[str]:
+  """The answers that a row may have."""
+  found = []
+  for text in answers:
+    key = text[1:-1] if text.startswith("{") and text.endswith("}") else None
+    if key is not None and key not in row:
+      raise errors.UserError(f'answers: no key "{key}" in the rows (found: {", ".join(row)})')
+    found += [text] if key is None else [row[key]] if isinstance(row[key], str) else row[key]
+  if not found:
+    raise errors.UserError(f"answers: row {row.get('id')} has none to choose from")
+  return found
+
+
+def _scored(answers: list[str], logprobs: np.ndarray) -> dict:
+  """What a row gets whose answers have these log-probabilities."""
+  probs = scoring.normalised(logprobs)
+  order = np.argsort(-logprobs, kind="stable")
+  scored = [
+    {"answer": answers[k], "logprob": float(logprobs[k]), "prob": float(probs[k])} for k in order
+  ]
+  return {"prediction": scored[0]["answer"], "scored": scored}
 
 
 def _first(suffix: str | list[str] | None) -> str:

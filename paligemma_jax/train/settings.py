@@ -13,6 +13,7 @@ import ml_collections
 
 from paligemma_jax import errors, storage
 from paligemma_jax.configs import meshes
+from paligemma_jax.decode import grammar
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
 from paligemma_jax.train import best, recipes, schedule, step, table
@@ -192,6 +193,13 @@ def _compare_values(c: dict, has_data: bool) -> list[str]:
     if not 0 < e["every"] <= 1:
       found.append(f"evals.{name}.every is a fraction of the training, 0..1; found {e['every']}")
     positive(f"evals.{name}.batch_size", e["batch_size"])
+    if e["constrain"]:
+      try:
+        grammar.check(e["constrain"])
+      except errors.UserError as error:
+        found.append(f"evals.{name}.{error}")
+      if e["answers"]:
+        found.append(f"evals.{name} has both constrain and answers; keep one")
   return found
 
 

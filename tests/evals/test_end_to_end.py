@@ -100,6 +100,32 @@ def test_results_do_not_depend_on_the_batch_size_even_when_sampling(vlm, codec, 
   assert len(set(texts)) > 1
 
 
+def test_constrained_answers_are_boxes_with_a_score(vlm, codec, source):
+  config = _config(source, batch_size=2)
+  config["evals"]["boxes"] |= {"constrain": "detect", "max_new_tokens": 24}
+  ((_, rows),) = _run(vlm, codec, config, names=["boxes"]).values()
+  for row in rows:
+    assert row["prediction"].count("<loc") == 4 * row["prediction"].count("cat")
+    assert all(o["label"] == "cat" and 0 <= o["score"] <= 1 for o in row["pred_objects"])
+    assert not {k for k in row if "log" in k}
+
+
+def test_the_likeliest_of_given_answers_is_the_answer(vlm, codec, source):
+  config = _config(source, batch_size=2)
+  config["evals"]["answer"]["answers"] = ("yes", "no", "{prefix}", "yes, no")
+  ((scores, rows),) = _run(vlm, codec, config, names=["answer"]).values()
+  assert len(rows) == 5 and 0 <= scores["exact_match"] <= 1
+  for row in rows:
+    assert {s["answer"] for s in row["scored"]} == {"yes", "no", "caption en", "yes, no"}
+    assert row["prediction"] == row["scored"][0]["answer"]
+    probs = [s["prob"] for s in row["scored"]]
+    assert probs == sorted(probs, reverse=True) and sum(probs) == pytest.approx(1)
+  made = [{**row, "image": picture} for row, picture in zip(rows, toy.pictures())]
+  got = paligemma_jax.evaluate(vlm, made, answers=("yes", "no", "{prefix}", "yes, no"))
+  want = np.mean([row["prediction"] in ("yes", "no") for row in rows[:4]])
+  assert got["exact_match"] == want
+
+
 def test_examples_whose_picture_cannot_be_read_are_left_out_and_counted(
   vlm, codec, source, results, tmp_path
 ):

@@ -11,13 +11,18 @@ def _batch(*valid):
   return types.SimpleNamespace(valid=np.array(valid))
 
 
+def texts(*found):
+  return [{"prediction": text} for text in found]
+
+
 def test_every_example_is_answered_once_and_padding_is_left_out():
   batches = [
     (_batch(True, True), [{"id": 0, "suffix": "a"}, {"id": 1, "suffix": "b"}]),
     (_batch(True, False), [{"id": 2, "suffix": "c"}]),
   ]
-  answers = iter([["a", "x"], ["c"]])
-  scores, rows = runner.run(batches, lambda batch: next(answers), metrics.METRICS["exact_match"])
+  answers = iter([texts("a", "x"), texts("c")])
+  score = metrics.METRICS["exact_match"]
+  scores, rows = runner.run(batches, lambda batch, rows: next(answers), score)
   assert scores == {"exact_match": pytest.approx(2 / 3)}
   assert [(r["id"], r["prediction"], r["scores"]["exact_match"]) for r in rows] == [
     (0, "a", 1), (1, "x", 0), (2, "c", 1)
@@ -28,7 +33,7 @@ def test_scores_are_those_of_the_rows_of_all_hosts():
   mine, other = {"id": 0, "suffix": "a"}, {"id": 1, "suffix": "b", "prediction": "wrong"}
   scores, rows = runner.run(
     [(_batch(True), [mine])],
-    lambda batch: ["a"],
+    lambda batch, rows: texts("a"),
     metrics.METRICS["exact_match"],
     gather=lambda rows: [*rows, other],
   )
@@ -37,13 +42,13 @@ def test_scores_are_those_of_the_rows_of_all_hosts():
 
 def test_a_batch_with_more_texts_than_rows_is_a_broken_promise():
   with pytest.raises(ValueError):
-    runner.run([(_batch(True), [{}])], lambda batch: ["a", "b"], lambda rows: {})
+    runner.run([(_batch(True), [{}])], lambda batch, rows: texts("a", "b"), lambda rows: {})
 
 
 def test_a_metric_of_the_users_own():
   scores, _ = runner.run(
     [(_batch(True), [{}])],
-    lambda batch: ["four"],
+    lambda batch, rows: texts("four"),
     lambda rows: {"length": len(rows[0]["prediction"])},
   )
   assert scores == {"length": 4}
@@ -65,6 +70,15 @@ def _config(metric, task="text"):
 def test_mistakes_in_the_config_are_told_before_anything_runs(config, names, message):
   with pytest.raises(errors.UserError, match=message):
     runner.run_config(config, None, None, None, None, None, None, names=names)
+
+
+def test_answers_to_choose_from_may_stand_in_the_row():
+  row = {"id": 3, "choices": ["a", "b"], "hint": "c"}
+  assert runner._choices(("yes", "{choices}", "{hint}"), row) == ["yes", "a", "b", "c"]
+  with pytest.raises(errors.UserError, match='no key "choice" in the rows .found: id, choices'):
+    runner._choices(("{choice}",), row)
+  with pytest.raises(errors.UserError, match="row 4 has none"):
+    runner._choices(("{choices}",), {"id": 4, "choices": []})
 
 
 def test_evaluate_says_what_a_row_lacks():
