@@ -8,10 +8,10 @@ of the reports by a language model; that text is not published.
 from paligemma_jax.transfers import common
 
 HPARAMS = dict.fromkeys((448, 896), dict(epochs=8, batch_size=256, lr=5e-6))
-SCORES = """test/cider     896  - 19.9@pg2 17.4@pg2
-            test/bleu-4    896  - 14.6@pg2 15.0@pg2
-            test/rouge-l   896  - 31.9@pg2 32.4@pg2
-            radgraph/f1    896  - 28.8@pg2 29.5@pg2"""
+SCORES = """test/cider            896  - 19.9@pg2 17.4@pg2
+            test/bleu-4           896  - 14.6@pg2 15.0@pg2
+            test/rouge-l          896  - 31.9@pg2 32.4@pg2
+            radgraph/radgraph_f1  896  - 28.8@pg2 29.5@pg2"""
 
 
 def get_config(arg=None):

@@ -7,14 +7,14 @@ are xmin ymin xmax ymax (the paper prints ymax twice). The prompt is not publish
 from paligemma_jax.transfers import common
 
 HPARAMS = {896: dict(steps=15_000, batch_size=256, lr=1e-4)}
-SCORES = """fintabnet/s-teds     896  - 99.2@pg2
-            fintabnet/teds       896  - 98.9@pg2
-            fintabnet/grits-top  896  - 99.4@pg2
-            fintabnet/grits-con  896  - 99.2@pg2
-            pubtabnet/s-teds     896  - 97.6@pg2
-            pubtabnet/teds       896  - 97.3@pg2
-            pubtabnet/grits-top  896  - 98.0@pg2
-            pubtabnet/grits-con  896  - 97.8@pg2"""
+SCORES = """fintabnet/teds_struct  896  - 99.2@pg2
+            fintabnet/teds         896  - 98.9@pg2
+            fintabnet/grits_top    896  - 99.4@pg2
+            fintabnet/grits_con    896  - 99.2@pg2
+            pubtabnet/teds_struct  896  - 97.6@pg2
+            pubtabnet/teds         896  - 97.3@pg2
+            pubtabnet/grits_top    896  - 98.0@pg2
+            pubtabnet/grits_con    896  - 97.8@pg2"""
 EVALUATED = {"pubtabnet": "val", "fintabnet": "test"}
 
 
