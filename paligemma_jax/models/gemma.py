@@ -5,57 +5,14 @@ N query heads, K kv heads, H head width, V vocabulary. Parameter names are those
 npz files (big_vision models/ppp/gemma.py).
 """
 
-import functools
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, products, siglip, variants
-
-
-class Cache(NamedTuple):
-  """Keys and values of the tokens so far. A plain value: pass it in, get the next one back.
-
-  Prompts stay where they were (left-aligned); columns of padding are never seen because their
-  position is -1. A new token of every row goes into the same column, so rows of different
-  lengths decode together.
-  """
-
-  keys: tuple[jax.Array, ...]  # per layer [B * K, H, S], RoPE applied
-  values: tuple[jax.Array, ...]  # per layer [B * K, S, H]
-  position: jax.Array  # int32[B, S]; -1: no token in this column
-  length: jax.Array  # int32[B]: tokens so far, hence the position of the next
-  column: jax.Array  # int32[]: the next free column
-
-
-def take_rows(cache: Cache, rows: Int[Array, " R"]) -> Cache:
-  """The cache of the given rows, in that order; rows may repeat (beams, best of n)."""
-  take = lambda x: jnp.take(x, rows, axis=0)
-  B = len(cache.length)
-
-  def take_heads(x):
-    return take(x.reshape(B, -1, *x.shape[1:])).reshape(-1, *x.shape[1:])
-
-  return Cache(
-    jax.tree.map(take_heads, cache.keys),
-    jax.tree.map(take_heads, cache.values),
-    take(cache.position),
-    take(cache.length),
-    cache.column,
-  )
-
-
-def cached(
-  k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], dtype: jax.typing.DTypeLike
-) -> tuple[Float[Array, "B*K H T"], Float[Array, "B*K T H"]]:
-  """Keys and values in the layout and dtype of the cache."""
-  B, T, K, H = k.shape
-  k, v = (x.astype(dtype) for x in (k, v))
-  return k.transpose(0, 2, 3, 1).reshape(B * K, H, T), v.swapaxes(1, 2).reshape(B * K, T, H)
+from paligemma_jax.models import attention, kv_cache, products, siglip, variants
 
 
 def rope(x: Float[Array, "B T N H"], position: Int[Array, "B T"]) -> Float[Array, "B T N H"]:
@@ -71,20 +28,23 @@ def rope(x: Float[Array, "B T N H"], position: Int[Array, "B T"]) -> Float[Array
   return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
 
 
-class RMSNorm(nn.Module):
+@jax.checkpoint  # only `x` is kept for the backward pass
+def rms_norm(x: Float[Array, "*b D"], scale: Float[Array, " D"]) -> Float[Array, "*b D"]:
   """x / rms(x) * (1 + scale), epsilon 1e-6, float32 whatever the storage."""
+  x = x.astype(jnp.float32)
+  x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+  return x * jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
+
+
+class RMSNorm(nn.Module):
+  """`rms_norm` with its parameter."""
 
   @nn.compact
+  def scale(self, width: int) -> ArrayLike:  # float[D]
+    return self.param("scale", nn.initializers.zeros, (width,))
+
   def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
-    scale = self.param("scale", nn.initializers.zeros, (x.shape[-1],))
-
-    @jax.checkpoint  # only `x` is kept for the backward pass
-    def norm(x, scale):
-      x = x.astype(jnp.float32)
-      x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-      return x * jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
-
-    return norm(x, scale)
+    return rms_norm(x, self.scale(x.shape[-1]))
 
 
 def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array, "*n B T H"]:
@@ -99,26 +59,17 @@ def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array
   return jnp.einsum("nBTD,nDH->nBTH", many, stack).reshape(*w.shape[:-2], *x.shape[:2], -1)
 
 
-class Einsum(nn.Module):
-  """An einsum with one weight, named `w`, in the compute dtype."""
+class Weight(nn.Module):
+  """One weight, named `w`, as stored."""
 
   shape: tuple[int, ...]
   fan_in: tuple[int, ...]  # axes that are summed over
-  dtype: str
-  decoding: bool = False
 
   @nn.compact
-  def __call__(self, equation: str, x: jax.Array) -> jax.Array:
+  def __call__(self) -> ArrayLike:
     batch = tuple(i for i in range(len(self.shape) - 1) if i not in self.fan_in)
     init = nn.initializers.lecun_normal(in_axis=self.fan_in, out_axis=-1, batch_axis=batch)
-    w = jnp.asarray(self.param("w", init, self.shape), self.dtype)
-    x = x.astype(self.dtype)
-    if not self.decoding:
-      return jnp.einsum(equation, x, w)
-    if self.fan_in == (0, 1):  # N, H -> D
-      return x.reshape(*x.shape[:2], -1) @ w.reshape(-1, w.shape[-1])
-    heads = in_place(x, w)  # [(g,) N, B, T, H] -> [(g,) B, T, N, H]
-    return jnp.moveaxis(heads, -4, -2)
+    return self.param("w", init, self.shape)
 
 
 class Attention(nn.Module):
@@ -127,23 +78,36 @@ class Attention(nn.Module):
   config: variants.DecoderConfig
   dtype: str
   rules: sharding.Rules = None
+  remat: str = "none"
   decoding: bool = False
 
   @nn.compact
   def __call__(
     self,
     x: Float[Array, "B T D"],
+    scale: ArrayLike,
     position: Int[Array, "B T"],
     mask: Bool[Array, "B T S"],
     kv: tuple[jax.Array, jax.Array] | None = None,
     column: jax.Array | int = 0,
     num_image: int = 0,
   ) -> tuple[Float[Array, "B T D"], tuple[jax.Array, jax.Array]]:
+    """Attention of `rms_norm(x, scale)`; the other arguments are those of `Block`."""
     c, D = self.config, x.shape[-1]
     N, K, H = c.num_heads, c.num_kv_heads, c.head_dim
-    einsum = functools.partial(Einsum, dtype=self.dtype, decoding=self.decoding)
-    q = einsum((N, D, H), (1,), name="q_einsum")("BTD,NDH->BTNH", x)
-    k, v = einsum((2, K, D, H), (2,), name="kv_einsum")("BTD,gKDH->gBTKH", x)
+    weights = (
+      Weight((N, D, H), (1,), name="q_einsum")(),
+      Weight((2, K, D, H), (2,), name="kv_einsum")(),
+    )
+
+    def project(x, scale, weights):
+      x = rms_norm(x, scale).astype(self.dtype)
+      w_q, w_kv = (jnp.asarray(w, self.dtype) for w in weights)
+      if self.decoding:  # [(g,) N, B, T, H] -> [(g,) B, T, N, H]
+        return tuple(jnp.moveaxis(in_place(x, w), -4, -2) for w in (w_q, w_kv))
+      return jnp.einsum("BTD,NDH->BTNH", x, w_q), jnp.einsum("BTD,gKDH->gBTKH", x, w_kv)
+
+    q, (k, v) = products.of_normed(project, self.remat)(x, scale, weights)
     q = rope(q, position) * jnp.asarray(c.query_scale, q.dtype)
     k = rope(k, position)
     cap = c.attn_logits_softcap
@@ -152,13 +116,15 @@ class Attention(nn.Module):
       kv = (k, v)
     else:
       keys, values = kv
-      k, v = cached(k, v, keys.dtype)
+      k, v = kv_cache.cached(k, v, keys.dtype)
       keys = jax.lax.dynamic_update_slice(keys, k, (0, 0, column))
       values = jax.lax.dynamic_update_slice(values, v, (0, column, 0))
       kv = (keys, values)
       x = attention.attend_cached(q, keys, values, mask, cap)
-    out = einsum((N, H, D), (0, 1), name="attn_vec_einsum")
-    return out("BTNH,NHD->BTD", x), kv
+    w = jnp.asarray(Weight((N, H, D), (0, 1), name="attn_vec_einsum")(), self.dtype)
+    if self.decoding:
+      return x.reshape(*x.shape[:2], -1) @ w.reshape(-1, D), kv
+    return jnp.einsum("BTNH,NHD->BTD", x, w), kv
 
 
 class Mlp(nn.Module):
@@ -167,37 +133,43 @@ class Mlp(nn.Module):
   mlp_dim: int
   dtype: str
   rules: sharding.Rules
-  decoding: bool = False
+  remat: str
+  decoding: bool
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+  def __call__(self, x: Float[Array, "B T D"], scale: ArrayLike) -> Float[Array, "B T D"]:
+    """The layer on `rms_norm(x, scale)`."""
     D = x.shape[-1]
     init = nn.initializers.lecun_normal
     gate_up = self.param("gating_einsum", init(batch_axis=(0,)), (2, D, self.mlp_dim))
     down = self.param("linear", init(), (self.mlp_dim, D))
-    # One float32 operand would make the products float32.
-    x, gate_up, down = (jnp.asarray(a, self.dtype) for a in (x, gate_up, down))
+
+    def project(x, scale, gate_up):
+      # One float32 operand would make the products float32.
+      x, gate_up = rms_norm(x, scale).astype(self.dtype), jnp.asarray(gate_up, self.dtype)
+      return in_place(x, gate_up) if self.decoding else products.both(x, gate_up)
 
     def act(gate, up):
       h = jax.nn.gelu(gate, approximate=True) * up
       return sharding.constrain(h, ("batch", "length", "mlp"), self.rules)
 
-    if self.decoding:
-      return act(*in_place(x, gate_up)) @ down
-    return products.gated(act, x, gate_up, down)
+    gate, up = products.of_normed(project, self.remat)(x, scale, gate_up)
+    return products.activated(act, (gate, up), jnp.asarray(down, self.dtype))
 
 
 class Block(nn.Module):
   """One decoder layer; the residual stream stays float32.
 
-  Dropout comes after attention's post-norm but before the MLP's, as in the reference. `decoding`
-  chooses the form of the products (`in_place`), not what they compute.
+  Dropout comes after attention's post-norm but before the MLP's, as in the reference. `remat`, which
+  the scan over layers applies, and `decoding` choose the form of the products (`products.of_normed`,
+  `in_place`), not what they compute.
   """
 
   config: variants.DecoderConfig
   dtype: str
   dropout: float = 0.0
   rules: sharding.Rules = None
+  remat: str = "none"
   decoding: bool = False
 
   @nn.compact
@@ -224,14 +196,15 @@ class Block(nn.Module):
     x = sharding.constrain(x, ("batch", "length", None), self.rules)
     if windowed is not None:
       mask = jnp.where(sliding, windowed, mask)
-    h = RMSNorm(name="pre_attention_norm")(x)
-    attend = Attention(c, self.dtype, self.rules, self.decoding, name="attn")
-    h, kv = attend(h, position, mask, kv, column, num_image)
+    scale = RMSNorm(name="pre_attention_norm").scale(x.shape[-1])
+    forms = self.dtype, self.rules, self.remat, self.decoding
+    attend = Attention(c, *forms, name="attn")
+    h, kv = attend(x, scale, position, mask, kv, column, num_image)
     if c.post_norms:
       h = RMSNorm(name="post_attention_norm")(h)
     x = x + drop(h)
-    h = RMSNorm(name="pre_ffw_norm")(x)
-    h = drop(Mlp(c.mlp_dim, self.dtype, self.rules, self.decoding, name="mlp")(h))
+    scale = RMSNorm(name="pre_ffw_norm").scale(x.shape[-1])
+    h = drop(Mlp(c.mlp_dim, *forms, name="mlp")(x, scale))
     if c.post_norms:
       h = RMSNorm(name="post_ffw_norm")(h)
     return x + h, kv
@@ -298,7 +271,7 @@ class Decoder(nn.Module):
       in_axes=(0, *[nn.broadcast] * 5),
       num_static=2,
     )
-    self.layers = stack(c, self.dtype, self.dropout, self.rules)
+    self.layers = stack(c, self.dtype, self.dropout, self.rules, self.remat)
     self.final_norm = RMSNorm()
 
   def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -330,23 +303,23 @@ class Decoder(nn.Module):
     num_image: int,
     cache_size: int,
     cache_dtype: str | None = None,
-  ) -> tuple[Float[Array, "B P D"], Cache]:
+  ) -> tuple[Float[Array, "B P D"], kv_cache.Cache]:
     """As `__call__`, and keeps keys and values in a cache with `cache_size` further columns."""
     position, mask, windowed = self._masks(mask_input, mask_ar)
     keys, values = [], []
     for i, layer in enumerate(self._layer_params()):
       sliding = jnp.array(i % 2 == 0)
       x, kv = self._block(layer, x, sliding, position, mask, windowed, None, 0, num_image)
-      k, v = cached(*kv, cache_dtype or self.dtype)
+      k, v = kv_cache.cached(*kv, cache_dtype or self.dtype)
       keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, cache_size))))
       values.append(jnp.pad(v, ((0, 0), (0, cache_size), (0, 0))))
     stored = jnp.where(mask_input, position, -1)
     stored = jnp.pad(stored, ((0, 0), (0, cache_size)), constant_values=-1)
     length = jnp.sum(mask_input, axis=1, dtype=jnp.int32)
     column = jnp.array(x.shape[1], dtype=jnp.int32)
-    return self.final_norm(x), Cache(tuple(keys), tuple(values), stored, length, column)
+    return self.final_norm(x), kv_cache.Cache(tuple(keys), tuple(values), stored, length, column)
 
-  def extend(self, x: Float[Array, "B 1 D"], cache: Cache) -> tuple[Float[Array, "B 1 D"], Cache]:
+  def extend(self, x: Float[Array, "B 1 D"], cache: kv_cache.Cache) -> tuple[Float[Array, "B 1 D"], kv_cache.Cache]:
     """One more token per row: it sees every token of the cache and itself."""
     position = cache.length[:, None]
     stored = jax.lax.dynamic_update_slice(cache.position, position, (0, cache.column))
@@ -361,13 +334,13 @@ class Decoder(nn.Module):
       x, kv = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column, 0)
       kvs.append(kv)
     keys, values = (tuple(kv[j] for kv in kvs) for j in (0, 1))
-    cache = Cache(keys, values, stored, cache.length + 1, cache.column + 1)
+    cache = kv_cache.Cache(keys, values, stored, cache.length + 1, cache.column + 1)
     return self.final_norm(x), cache
 
   def branch(
     self,
     x: Float[Array, "B T D"],
-    cache: Cache,
+    cache: kv_cache.Cache,
     group: Int[Array, "B T"],
     depth: Int[Array, "B T"],
   ) -> Float[Array, "B T D"]:

@@ -105,7 +105,7 @@ class PaliGemma(nn.Module):
     mask_image: Bool[Array, "B F"] | None = None,
     cache_size: int = 0,
     cache_dtype: str | None = None,
-  ) -> tuple[Float[Array, "B V"], gemma.Cache]:
+  ) -> tuple[Float[Array, "B V"], kv_cache.Cache]:
     """Reads image and prompt (and a piece of suffix, if there is one) into a KV cache.
 
     Args:
@@ -126,8 +126,8 @@ class PaliGemma(nn.Module):
     return self.llm.logits(x), cache
 
   def extend(
-    self, token: Int[Array, " B"], cache: gemma.Cache
-  ) -> tuple[Float[Array, "B V"], gemma.Cache]:
+    self, token: Int[Array, " B"], cache: kv_cache.Cache
+  ) -> tuple[Float[Array, "B V"], kv_cache.Cache]:
     """Adds one token to every row: (logits float32[B, V] of the next, cache).
 
     The caller keeps count: a cache has room for the `cache_size` tokens it was made for.
@@ -138,7 +138,7 @@ class PaliGemma(nn.Module):
   def branch(
     self,
     token: Int[Array, "B T"],
-    cache: gemma.Cache,
+    cache: kv_cache.Cache,
     group: Int[Array, "B T"],
     depth: Int[Array, "B T"],
   ) -> Float[Array, "B T D"]:

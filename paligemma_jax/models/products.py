@@ -4,7 +4,7 @@ Left to itself, differentiation keeps every intermediate of an activation functi
 pass, and on a CPU XLA forms the gradient of a weight from a transposed copy of whatever is widest,
 with the activation function computed again inside of that copying loop. What is done here instead:
 
-- Kept is what goes into the activation function, nothing that comes after it.
+- Kept is what goes into a norm or an activation function, nothing that comes after it.
 - The gradient of w in x @ w is x^T dy or (dy^T x)^T: that one of the two is turned which is narrower.
 - On a CPU elementwise results are settled in memory before a product reads them.
 
@@ -23,6 +23,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+def of_normed(project: Callable, remat: str) -> Callable:
+  """`project`, a norm and linear products of its result, which is not kept for the backward pass.
+
+  There the norm is computed again, the products are not: nothing asks for their results. A `remat`
+  other than "none" decides about them itself.
+  """
+  return jax.checkpoint(project, prevent_cse=False) if remat == "none" else project
 
 
 @jax.custom_vjp
@@ -60,30 +69,25 @@ activated.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def gated(
-  act: Callable,
-  x: Float[Array, "*b D"],
-  gate_up: Float[Array, "2 D F"],
-  down: Float[Array, "F D"],
-) -> Float[Array, "*b D"]:
-  """act(x @ gate, x @ up) @ down; `act` is elementwise and computed again in the backward pass."""
-  return _gated_forward(act, x, gate_up, down)[0]
+@jax.custom_vjp
+def both(
+  x: Float[Array, "*b D"], gate_up: Float[Array, "2 D F"]
+) -> tuple[Float[Array, "*b F"], Float[Array, "*b F"]]:
+  """x @ gate, x @ up."""
+  return _both_forward(x, gate_up)[0]
 
 
-def _gated_forward(act, x, gate_up, down):
-  before = tuple(x @ w for w in gate_up)
-  return act(*before) @ down, (x, before, gate_up, down)
+def _both_forward(x, gate_up):
+  return (x @ gate_up[0], x @ gate_up[1]), (x, gate_up)
 
 
-def _gated_backward(act, kept, dy):
-  x, before, gate_up, down = kept
-  dbefore, ddown = _activated_backward(act, (before, down), dy)
-  dx = sum(_input_gradient(d, w) for d, w in zip(dbefore, gate_up, strict=True))
-  return dx, jnp.stack([_weight_gradient(x, d) for d in dbefore]), ddown
+def _both_backward(kept, dys):
+  x, gate_up = kept
+  dx = sum(_input_gradient(dy, w) for dy, w in zip(dys, gate_up, strict=True))
+  return dx, jnp.stack([_weight_gradient(x, dy) for dy in dys])
 
 
-gated.defvjp(_gated_forward, _gated_backward)
+both.defvjp(_both_forward, _both_backward)
 
 
 def _input_gradient(dy, w):

@@ -4,9 +4,12 @@ Letters: B images, P patch side, L tokens of an image, W width, M hidden, A head
 D width of the decoder. Parameter names are those of the released npz files (big_vision models/vit.py).
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from paligemma_jax import sharding
@@ -15,9 +18,48 @@ from paligemma_jax.models import attention, products, variants
 _xavier = nn.initializers.xavier_uniform()
 
 
-def layer_norm(name: str) -> nn.LayerNorm:
-  """Layer norm in float32 whatever the storage, epsilon 1e-6; computed again when differentiated."""
-  return nn.remat(nn.LayerNorm, prevent_cse=False)(epsilon=1e-6, dtype=jnp.float32, name=name)
+@jax.checkpoint  # only `x` is kept for the backward pass
+def layer_norm(
+  x: Float[Array, "*b W"], weights: tuple[Float[Array, " W"], Float[Array, " W"]]
+) -> Float[Array, "*b W"]:
+  """Layer norm with (scale, bias), epsilon 1e-6, float32 whatever the storage.
+
+  The variance is that of flax.linen.LayerNorm, which the reference uses: E[x^2] - E[x]^2.
+  """
+  scale, bias = (w.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + w.shape) for w in weights)
+  x = x.astype(jnp.float32)
+  mean = jnp.mean(x, axis=-1, keepdims=True)
+  square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  variance = jnp.maximum(square - jnp.square(mean), 0)
+  return (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale) + bias
+
+
+class LayerNorm(nn.Module):
+  """`layer_norm` with its parameters."""
+
+  @nn.compact
+  def weights(self, width: int) -> tuple[ArrayLike, ArrayLike]:  # float[W] each
+    scale = self.param("scale", nn.initializers.ones, (width,))
+    return scale, self.param("bias", nn.initializers.zeros, (width,))
+
+  def __call__(self, x: Float[Array, "*b W"]) -> Float[Array, "*b W"]:
+    return layer_norm(x, self.weights(x.shape[-1]))
+
+
+class Dense(nn.Module):
+  """Kernel and bias of a linear layer, as stored."""
+
+  inputs: tuple[int, ...]
+  outputs: tuple[int, ...]
+  init_bias: nn.initializers.Initializer = nn.initializers.zeros
+
+  @nn.compact
+  def __call__(self) -> tuple[ArrayLike, ArrayLike]:
+    def init_kernel(key, shape):
+      return _xavier(key, (math.prod(self.inputs), math.prod(self.outputs))).reshape(shape)
+
+    kernel = self.param("kernel", init_kernel, (*self.inputs, *self.outputs))
+    return kernel, self.param("bias", self.init_bias, self.outputs)
 
 
 class SelfAttention(nn.Module):
@@ -26,17 +68,34 @@ class SelfAttention(nn.Module):
   num_heads: int
   dtype: str
   rules: sharding.Rules = None
+  remat: str = "none"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L W"]) -> Float[Array, "B L W"]:
+  def __call__(self, x: Float[Array, "B L W"], norm: tuple) -> Float[Array, "B L W"]:
+    """Attention of `layer_norm(x, norm)`."""
     W = x.shape[-1]
     heads = (self.num_heads, W // self.num_heads)
-    q, k, v = (
-      nn.DenseGeneral(heads, dtype=self.dtype, kernel_init=_xavier, name=name)(x)
-      for name in ("query", "key", "value")
-    )
+    dense = {name: Dense((W,), heads, name=name)() for name in ("query", "key", "value")}
+    q, k, v = _project(x, norm, tuple(dense.values()), self.dtype, self.remat)
     x = attention.attend(q * heads[1] ** -0.5, k, v, rules=self.rules)
-    return nn.DenseGeneral(W, axis=(-2, -1), dtype=self.dtype, kernel_init=_xavier, name="out")(x)
+    kernel, bias = (jnp.asarray(w, self.dtype) for w in Dense(heads, (W,), name="out")())
+    return jnp.einsum("BLAh,AhW->BLW", x, kernel) + bias[None, None]
+
+
+def _project(x, norm, dense, dtype, remat):
+  """The linear layers `dense` of `layer_norm(x, norm)`, each [B, L, …]."""
+
+  def project(x, norm, kernels):
+    x = layer_norm(x, norm).astype(dtype)
+    kernels = (jnp.asarray(w, dtype).reshape(len(w), -1) for w in kernels)
+    return tuple(products.linear(x, w) for w in kernels)
+
+  kernels, biases = zip(*dense, strict=True)
+  ys = products.of_normed(project, remat)(x, norm, kernels)
+  shape = x.shape[:-1]
+  return tuple(
+    y.reshape(*shape, *b.shape) + jnp.asarray(b, dtype)[None, None] for y, b in zip(ys, biases)
+  )
 
 
 class Mlp(nn.Module):
@@ -45,30 +104,21 @@ class Mlp(nn.Module):
   mlp_dim: int
   dtype: str
   dropout: float
+  remat: str
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B L W"], train: bool) -> Float[Array, "B L W"]:
-    W = x.shape[-1]
-    w0, b0 = Dense((W, self.mlp_dim), self.dtype, name="Dense_0")()
-    w1, b1 = Dense((self.mlp_dim, W), self.dtype, name="Dense_1")()
-    before = products.linear(x.astype(self.dtype), w0) + b0
+  def __call__(self, x: Float[Array, "B L W"], norm: tuple, train: bool) -> Float[Array, "B L W"]:
+    """The layer on `layer_norm(x, norm)`."""
+    W, init_bias = x.shape[-1], nn.initializers.normal(1e-6)
+    first = Dense((W,), (self.mlp_dim,), init_bias, name="Dense_0")()
+    (before,) = _project(x, norm, (first,), self.dtype, self.remat)
+    w, b = (
+      jnp.asarray(a, self.dtype) for a in Dense((self.mlp_dim,), (W,), init_bias, name="Dense_1")()
+    )
     if self.dropout and train:
       h = nn.Dropout(self.dropout)(nn.gelu(before), deterministic=False)
-      return products.linear(h, w1) + b1
-    return products.activated(nn.gelu, (before,), w1) + b1
-
-
-class Dense(nn.Module):
-  """Kernel [D, F] and bias [1, 1, F] of a layer of the MLP, in the compute dtype."""
-
-  shape: tuple[int, int]
-  dtype: str
-
-  @nn.compact
-  def __call__(self) -> tuple[jax.Array, jax.Array]:
-    kernel = self.param("kernel", _xavier, self.shape)
-    bias = self.param("bias", nn.initializers.normal(1e-6), self.shape[1:])
-    return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)[None, None]
+      return products.linear(h, w) + b[None, None]
+    return products.activated(nn.gelu, (before,), w) + b[None, None]
 
 
 class Block(nn.Module):
@@ -78,17 +128,18 @@ class Block(nn.Module):
   dtype: str
   dropout: float
   rules: sharding.Rules
+  remat: str
 
   @nn.compact
   def __call__(self, x: Float[Array, "B L W"], train: bool):
     c = self.config
     x = sharding.constrain(x, ("batch", "length", None), self.rules)
-    y = layer_norm("LayerNorm_0")(x)
+    norm = LayerNorm(name="LayerNorm_0").weights(c.width)
     name = "MultiHeadDotProductAttention_0"
-    y = SelfAttention(c.num_heads, self.dtype, self.rules, name=name)(y)
+    y = SelfAttention(c.num_heads, self.dtype, self.rules, self.remat, name=name)(x, norm)
     x = x + nn.Dropout(self.dropout)(y, deterministic=not train)
-    y = layer_norm("LayerNorm_1")(x)
-    y = Mlp(c.mlp_dim, self.dtype, self.dropout, name="MlpBlock_0")(y, train)
+    norm = LayerNorm(name="LayerNorm_1").weights(c.width)
+    y = Mlp(c.mlp_dim, self.dtype, self.dropout, self.remat, name="MlpBlock_0")(x, norm, train)
     return x + nn.Dropout(self.dropout)(y, deterministic=not train), None
 
 
@@ -104,8 +155,10 @@ class Encoder(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B L W"], train: bool) -> Float[Array, "B L W"]:
     blocks = scan_layers(Block, self.remat, self.config.depth, in_axes=(nn.broadcast,))
-    x, _ = blocks(self.config, self.dtype, self.dropout, self.rules, name="encoderblock")(x, train)
-    return layer_norm("encoder_norm")(x)
+    x, _ = blocks(
+      *(self.config, self.dtype, self.dropout, self.rules, self.remat), name="encoderblock"
+    )(x, train)
+    return LayerNorm(name="encoder_norm")(x)
 
 
 class PatchEmbedding(nn.Module):

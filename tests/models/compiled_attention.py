@@ -25,19 +25,25 @@ def main(topology: str, name: str):
   c = variants.preset("paligemma-3b", res=896)
   where = sharding.batch_sharding(mesh, rules, BATCH)
   rows = lambda dtype, *shape: jax.ShapeDtypeStruct((BATCH, *shape), dtype, sharding=where)
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  norm = lambda width: jax.ShapeDtypeStruct((width,), jnp.float32, sharding=everywhere)
   N, S = c.img.num_tokens, c.img.num_tokens + TEXT
   if name == "tower":
     layer = siglip.SelfAttention(c.img.num_heads, "bfloat16", rules)
-    args = (rows(jnp.float32, N, c.img.width),)
+    args = rows(jnp.float32, N, c.img.width), (norm(c.img.width), norm(c.img.width))
     call = lambda *args: layer.apply(*args)
   else:
     layer = gemma.Attention(c.llm, "bfloat16", rules)
-    args = rows(jnp.float32, S, c.llm.width), rows(jnp.int32, S), rows(bool, S, S)
+    args = (
+      rows(jnp.float32, S, c.llm.width),
+      norm(c.llm.width),
+      rows(jnp.int32, S),
+      rows(bool, S, S),
+    )
     call = lambda *args: layer.apply(*args, num_image=N)[0]
 
   def temporaries() -> int:
     params = jax.eval_shape(layer.init, jax.random.key(0), *args)
-    everywhere = NamedSharding(mesh, PartitionSpec())
     params = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params
     )

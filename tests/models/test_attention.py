@@ -71,7 +71,7 @@ def test_a_few_examples_give_the_same_values_and_gradients(
 def test_new_tokens_attend_to_a_cache_as_to_keys_and_values(kv_heads, softcap, new):
   q, k, v = inputs(kv_heads)
   q, mask = q[:, :new], masks()["prefix-LM"][:, :new]
-  cache = gemma.cached(k, v, "float32")
+  cache = kv_cache.cached(k, v, "float32")
   got = attention.attend_cached(q, *cache, mask, softcap)
   np.testing.assert_allclose(
     got, attention.attend_whole(q, k, v, mask, softcap), rtol=1e-5, atol=1e-6
