@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import errors, structs
 from paligemma_jax.decode import beam, grammar, samplers
-from paligemma_jax.models import gemma, paligemma
+from paligemma_jax.models import kv_cache, paligemma
 
 
 class State(NamedTuple):
@@ -303,7 +303,7 @@ def _extend(model, params, limits, token, cache):
 
 def _take_rows(cache, rows):
   kv, place = cache
-  return gemma.take_rows(kv, rows), jax.tree.map(lambda x: x[rows], place)
+  return kv_cache.take_rows(kv, rows), jax.tree.map(lambda x: x[rows], place)
 
 
 def _forbidden(limits, cache):

@@ -8,7 +8,7 @@ npz files (big_vision models/ppp/gemma.py).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import sharding
@@ -319,7 +319,9 @@ class Decoder(nn.Module):
     column = jnp.array(x.shape[1], dtype=jnp.int32)
     return self.final_norm(x), kv_cache.Cache(tuple(keys), tuple(values), stored, length, column)
 
-  def extend(self, x: Float[Array, "B 1 D"], cache: kv_cache.Cache) -> tuple[Float[Array, "B 1 D"], kv_cache.Cache]:
+  def extend(
+    self, x: Float[Array, "B 1 D"], cache: kv_cache.Cache
+  ) -> tuple[Float[Array, "B 1 D"], kv_cache.Cache]:
     """One more token per row: it sees every token of the cache and itself."""
     position = cache.length[:, None]
     stored = jax.lax.dynamic_update_slice(cache.position, position, (0, cache.column))

@@ -43,7 +43,7 @@ def take_rows(cache: Cache, rows: Int[Array, " R"]) -> Cache:
 
 
 def cached(
-  k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], dtype: DTypeLike
+  k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], dtype: jax.typing.DTypeLike
 ) -> tuple[Float[Array, "B*K H T"], Float[Array, "B*K T H"]]:
   """Keys and values in the layout and dtype of the cache."""
   B, T, K, H = k.shape

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from paligemma_jax import sharding
-from paligemma_jax.models import gemma, siglip, variants
+from paligemma_jax.models import gemma, kv_cache, siglip, variants
 
 Array = jax.Array | np.ndarray
 Image = Array  # uint8 or float32 (-1..1) [B, H, W, 3] or [B, F, H, W, 3]

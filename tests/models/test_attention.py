@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, gemma
+from paligemma_jax.models import attention, kv_cache
 
 B, T, H = 2, 11, 4
 
