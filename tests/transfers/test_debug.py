@@ -1,5 +1,6 @@
 """Every transfer from its miniature to predictions: build, train two steps, evaluate, write."""
 
+import importlib.util
 import json
 
 import jax
@@ -26,8 +27,9 @@ def _own_cache(tmp_path_factory):
 def test_it_trains_and_evaluates(name, tmp_path):
   c = references.module(name).get_config("debug")
   missing = [t for t in c.build.removeprefix("sample:").split("+") if t not in tasks.TASKS]
-  if missing:
-    pytest.skip(f"no builder for {', '.join(missing)}")
+  assert not missing, f"no builder for {', '.join(missing)}"
+  if "radgraph" in c.evals and importlib.util.find_spec("radgraph") is None:  # a large extra
+    del c.evals["radgraph"]
   scores = loop.train(c, tmp_path)
   assert set(scores) == set(c.evals)
   for evaluation in c.evals:
