@@ -380,7 +380,9 @@ def debug(c: ml_collections.ConfigDict, *tasks: str) -> ml_collections.ConfigDic
     *tasks: as in `finish`.
   """
   small, files = base(res=0, text_len=128), cache.directory("samples-1")
-  small.update(build="sample:" + "+".join(tasks), log_every=1, evals=c.evals, expect=c.expect)
+  small.update(
+    build="sample:" + "+".join(tasks), mesh="single", log_every=1, evals=c.evals, expect=c.expect
+  )
   small.model.update(init="", preset="tiny", remat="none")
   tokenizer, codec = str(files / "tokenizer.model"), str(files / "codec.npz")
   small.input.update(resize=c.input.resize, truncate=True, tokenizer=tokenizer, codec=codec)

@@ -3,11 +3,10 @@
 import importlib.util
 import json
 
-import jax
 import pytest
 
 from paligemma_jax.datasets import tasks
-from paligemma_jax.train import loop, setup
+from paligemma_jax.train import loop
 from tests.transfers import references
 from tests.transfers.test_configs import NAMES
 
@@ -18,9 +17,7 @@ pytestmark = pytest.mark.slow
 def _own_cache(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("PALIGEMMA_CACHE", str(tmp_path_factory.mktemp("cache")))
-    setup.use_compilation_cache()  # a program that one of them compiled serves all
     yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.mark.parametrize("name", NAMES)
