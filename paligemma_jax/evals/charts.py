@@ -33,13 +33,15 @@ def line_chart(
   series: Sequence[Series],
   log: bool = False,
   bounds: tuple[float, float] | None = None,
+  unit: str = "step",
 ) -> str:
-  """An `<svg>` element with all series over one axis of steps.
+  """An `<svg>` element with all series over one axis, of steps unless another is named.
 
   Args:
     series: at least one with a finite value; long ones are thinned to means of equal pieces.
     log: logarithmic value axis; needs positive values.
     bounds: of the value axis, lowest and highest; None takes them from the values.
+    unit: what is counted along the axis; only steps are whole numbers.
   """
   series = [_thinned(s) for s in series]
   values = np.concatenate([np.asarray(s.values, float) for s in series])
@@ -61,9 +63,10 @@ def line_chart(
       - (warp(value) - warp(lo)) / ((warp(hi) - warp(lo)) or 1) * (_HEIGHT - _TOP - _BOTTOM)
     )
 
-  parts = [_axes(x, y, _step_ticks(first, last), ticks)]
+  across = _step_ticks(first, last) if unit == "step" else _ticks_inside(first, last)
+  parts = [_axes(x, y, across, ticks)]
   parts += [_line(s, x, y) for s in series]
-  parts.append(_hits(series, x, y))
+  parts.append(_hits(series, x, y, unit))
   return (
     f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
     f' aria-label="{html.escape(", ".join(s.name for s in series))}">{"".join(parts)}</svg>'
@@ -111,6 +114,22 @@ def histogram(values: Sequence[float], width: float, unit: str, mark: float | No
     f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
     f' aria-label="{html.escape(unit)}">{"".join(parts)}</svg>'
   )
+
+
+def bar(value: float, mark: float | None = None, what: str = "") -> str:
+  """A bar of 0..1 with a line at `mark`, whose title says `what` it is; nothing for other values."""
+  if not 0 <= value <= 1:
+    return ""  # nats and counts have no full bar
+  line = ""
+  if mark is not None and 0 <= mark <= 1:
+    line = f'<b style="left:{mark:.1%}" title="{what} {mark:.3f}"></b>'
+  return f'<div class="bar"><i style="width:{value:.1%}"></i>{line}</div>'
+
+
+def figure(title: str, keys: str, chart: str) -> str:
+  """A chart with its title; `keys` is HTML that stands beside it."""
+  caption = f"<figcaption><h3>{html.escape(title)}</h3>{keys}</figcaption>"
+  return f'<figure class="card">{caption}{chart}</figure>'
 
 
 def smoothed(values: Sequence[float], span: float) -> list[float]:
@@ -210,7 +229,7 @@ def _line(s: Series, x, y) -> str:
   return "".join(out)
 
 
-def _hits(series: Sequence[Series], x, y) -> str:
+def _hits(series: Sequence[Series], x, y, unit: str) -> str:
   """An invisible column for every step: shows a cross-hair and, as its title, all the values."""
   at_step: dict[float, list[tuple[Series, float]]] = {}
   for s in series:
@@ -222,7 +241,9 @@ def _hits(series: Sequence[Series], x, y) -> str:
   edges = [_LEFT, *edges, _WIDTH - _RIGHT]
   parts = []
   for i, step in enumerate(steps):
-    lines = [f"step {step:g}"] + [f"{s.name}: {number(v)}" for s, v in at_step[step]]
+    lines = [f"{unit} {step:.4g}" if unit != "step" else f"step {step:g}"] + [
+      f"{s.name}: {number(v)}" for s, v in at_step[step]
+    ]
     dots = "".join(
       f'<circle cx="{x(step):.1f}" cy="{y(v):.1f}" r="3.2" style="fill:var(--c{s.color % _COLORS})"/>'
       for s, v in at_step[step]

@@ -143,8 +143,7 @@ def _figures(surveys) -> str:
 
 def _figure(title: str, note: str, chart: str) -> str:
   note = f'<span class="key"><b>{note}</b></span>' if note else ""
-  caption = f"<figcaption><h3>{html.escape(title)}</h3>{note}</figcaption>"
-  return f'<figure class="card">{caption}{chart}</figure>'
+  return charts.figure(title, note, chart)
 
 
 def _legend() -> str:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 
 from paligemma_jax import storage
-from paligemma_jax.evals import charts, gallery, predictions, theme
+from paligemma_jax.evals import calibration, charts, gallery, predictions, theme
 
 _EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
 _CEILING = "_ceiling"  # METRIC_ceiling: what METRIC could be at most
@@ -37,6 +37,7 @@ def write_report(workdir: str | os.PathLike) -> storage.Path:
     _facts(config, lines),
     _table(scores, {name: len(r) for name, r in rows.items()}),
     _curves(lines, scores),
+    calibration.figures(rows),
   ]
   if rows:
     names = [n for n in scores if n in rows] + [n for n in rows if n not in scores]
@@ -129,7 +130,7 @@ def _table(scores: Scores, counts: dict[str, int]) -> str:
       rows.append(
         f'<tr class="{"" if is_last else "same"}"><td class="group">{"" if i else html.escape(name)}</td>'
         f'<td>{html.escape(metric)}</td><td class="num"><b>{_score(value)}</b></td>'
-        f'<td class="wide">{_bar(value, ceiling)}</td><td class="small">{note}</td>'
+        f'<td class="wide">{charts.bar(value, ceiling, "ceiling")}</td><td class="small">{note}</td>'
         f'<td class="num small">{counts.get(name, "") if not i else ""}</td>'
         f'<td class="num small">{f"{step:,}" if not i else ""}</td></tr>'
       )
@@ -144,15 +145,6 @@ def _table(scores: Scores, counts: dict[str, int]) -> str:
 
 def _score(value: float) -> str:
   return f"{value:.3f}" if math.isfinite(value) and abs(value) < 100 else charts.number(value)
-
-
-def _bar(value: float, ceiling: float | None) -> str:
-  if not 0 <= value <= 1:
-    return ""  # nats and counts have no full bar
-  mark = (
-    "" if ceiling is None else f'<b style="left:{ceiling:.1%}" title="ceiling {ceiling:.3f}"></b>'
-  )
-  return f'<div class="bar"><i style="width:{value:.1%}"></i>{mark}</div>'
 
 
 def _curves(lines: list[dict], scores: Scores) -> str:
@@ -185,7 +177,7 @@ def _training_curve(title: str, key: str, points: list[tuple[int, float]]) -> st
   key_ = f'<span class="key">last <b>{charts.number(lines[-1].values[-1])}</b></span>'
   from_zero = key in ("lr", "seconds_per_step") and max(finite) > 0
   bounds = (0.0, max(finite)) if from_zero else None
-  return _figure(title, key_, charts.line_chart(lines, log=log, bounds=bounds))
+  return charts.figure(title, key_, charts.line_chart(lines, log=log, bounds=bounds))
 
 
 def _score_curve(name: str, by_metric: dict[str, list[tuple[int, float]]]) -> str:
@@ -206,12 +198,7 @@ def _score_curve(name: str, by_metric: dict[str, list[tuple[int, float]]]) -> st
     return ""
   fractions = all(0 <= v <= 1 for line in lines for v in line.values)
   chart = charts.line_chart(lines, bounds=(0.0, 1.0) if fractions else None)
-  return _figure(name, "".join(keys), chart)
-
-
-def _figure(title: str, keys: str, chart: str) -> str:
-  caption = f"<figcaption><h3>{html.escape(title)}</h3>{keys}</figcaption>"
-  return f'<figure class="card">{caption}{chart}</figure>'
+  return charts.figure(name, "".join(keys), chart)
 
 
 def _waiting(lines: list[dict]) -> str:

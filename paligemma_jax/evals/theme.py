@@ -59,11 +59,15 @@ figcaption { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baselin
 .wait { padding: 14px 16px 16px; margin-bottom: 14px; }
 .head { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: baseline; margin: 26px 0 10px; }
 .sort { margin-left: auto; display: flex; gap: 4px; }
+input[type=search] { font: inherit; font-size: 12px; color: var(--ink); background: none; width: 130px;
+  border: 1px solid var(--rule); border-radius: 6px; padding: 2px 9px; }
 button { font: inherit; font-size: 12px; color: var(--soft); background: none; cursor: pointer;
   border: 1px solid var(--rule); border-radius: 6px; padding: 2px 9px; }
 button[aria-pressed=true] { color: var(--ink); border-color: var(--soft); background: var(--card); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(204px, 1fr)); gap: 14px; align-items: start; }
-.item { overflow: hidden; } .item img { display: block; width: 100%; height: auto; background: var(--track); }
+.item { overflow: hidden; content-visibility: auto; contain-intrinsic-size: auto 340px; } .item[hidden] { display: none; }
+.several { display: grid; grid-template-columns: 1fr 1fr; gap: 1px; } .several img { height: 100%; object-fit: contain; }
+.item img { display: block; width: 100%; height: auto; background: var(--track); }
 .none { aspect-ratio: 1; display: grid; place-items: center; color: var(--soft); background: var(--track); font-size: 13px; }
 .item dl { margin: 0; padding: 10px 12px 12px; font-size: 13px; line-height: 1.4; }
 .item dl > div + div { margin-top: 6px; } .item dt { font-size: 11px; } .item dd { white-space: pre-wrap; }
@@ -84,6 +88,13 @@ for (const button of document.querySelectorAll('.sort button')) button.onclick =
   const key = {order: e => +e.dataset.order, worst: e => +e.dataset.score, best: e => -e.dataset.score}[button.value];
   [...gallery.children].sort((a, b) => key(a) - key(b) || a.dataset.order - b.dataset.order)
     .forEach(e => gallery.append(e));
+};
+for (const box of document.querySelectorAll('.sort input')) box.oninput = () => {
+  const words = box.value.toLowerCase().split(/\\s+/);
+  for (const e of document.getElementById(box.parentElement.dataset.gallery).children) {
+    const text = e.textContent.toLowerCase();
+    e.hidden = !words.every(w => text.includes(w));
+  }
 };
 """
 

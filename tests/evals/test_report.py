@@ -1,4 +1,6 @@
+import base64
 import html.parser
+import io
 import json
 import re
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paligemma_jax.evals import predictions, report
+from paligemma_jax.evals import gallery, predictions, report
 
 
 @pytest.fixture
@@ -113,9 +115,47 @@ def test_an_empty_workdir_still_gives_a_page(tmp_path):
 
 
 def test_boxes_and_codes_are_shown_as_signs():
-  from paligemma_jax.evals import gallery
-
   box, codes = "<loc0001><loc0002><loc0003><loc0004>", "<seg000>" * 16
   assert gallery._readable(f"{box} cat ; {box} dog") == "▭ cat ; ▭ dog"
   assert gallery._readable(f"{box}{codes} cat") == "▭ ◍ cat"
   assert gallery._readable("<loc0001> alone") == "<loc0001> alone"
+
+
+def _rows(scores, **more):
+  return [
+    {"prefix": f"q{i}", "prediction": f"a{i}", "suffix": "yes", "scores": {"acc": s}, **more}
+    for i, s in enumerate(scores)
+  ]
+
+
+def test_a_long_evaluation_shows_its_first_and_its_worst_rows():
+  page = gallery.section("val", _rows([0.5, 1, 1, 0, 0.2, 1]), first=2, worst=2)
+  assert re.findall(r'data-order="(\d)" data-score="([\d.]+)"', page) == [
+    ("0", "0.500000"), ("1", "1.000000"), ("3", "0.000000"), ("4", "0.200000"),
+  ]  # fmt: skip
+  assert "the first 2 and the 2 worst of the others of 6" in page
+
+
+def test_of_likelihoods_the_highest_is_the_worst():
+  rows = [{"suffix": "y", "nll_sum": v, "scores": {"sum": v}} for v in (3.0, 1.0, 9.0)]
+  page = gallery.section("pplx", rows, first=0, worst=1)
+  assert re.findall(r'data-score="([-\d.]+)"', page) == ["-9.000000"]
+
+
+def test_only_rows_that_are_shown_are_seen():
+  seen = []
+  gallery.section("val", _rows([1, 0, 1]), 1, 1, lambda rows: seen.extend(rows) or rows)
+  assert [row["prefix"] for row in seen] == ["q0", "q1"]
+
+
+def test_of_many_pictures_four_are_shown_with_the_objects_on_the_last():
+  frames = [np.full((8, 8, 3), 20 * k, np.uint8) for k in range(10)]
+  found = [{"label": "", "box": [0, 0, 8, 8]}]
+  rows = _rows([1], image=frames, pred_objects=found)
+  page = gallery.section("video", rows, first=1)
+  pictures = [
+    np.array(Image.open(io.BytesIO(base64.b64decode(data))))
+    for data in re.findall(r'base64,([^"]*)"', page)
+  ]
+  assert [int(p[56, 56].mean().round()) for p in pictures] == pytest.approx([0, 60, 120, 180], abs=3)
+  assert [p.std() > 5 for p in pictures] == [False, False, False, True]
