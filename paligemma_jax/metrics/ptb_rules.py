@@ -96,7 +96,7 @@ _RULES = (
   # Words with an apostrophe of their own: 'n', d', ol', 'em, 'til, '90s; O'Brien, ne'er, Ba'ath.
   ("", f"{_APOSTROPHE}[nN]{_APOSTROPHE}?|(?i:[ldj]|ol|dunkin|somethin){_APOSTROPHE}"),
   ("", f"{_APOSTROPHE}(?i:em|till?|cause|[2-9]0s)"),
-  ("", f"[A-HJ-XZn]{_TICK}{_LETTER}{{2,}}|(?i:n?e{_TICK}er|cap{_TICK}n|ma{_TICK}am)"),
+  ("", f"[A-HJ-XZn]{_TICK}{_LETTER}{{2,}}|(?i:n?e{_TICK}er|o{_TICK}o|cap{_TICK}n|ma{_TICK}am)"),
   ("", f"{_LETTER}+(?i:[aeiouy]){_TICK}[aeiouA-Z]{_LETTER}*"),
   ("", f"(')[A-Za-z]{_BLACK}"),  # opens a quotation
   ("clitic", _CLITIC),
@@ -110,7 +110,7 @@ _RULES = (
     f"(?:/{_PATH}+{_URL_END})?",
   ),
   ("address", rf"(?:<|&lt;)?[a-zA-Z0-9]{_USER}*@(?:{_DOMAIN}+\.)*{_DOMAIN}+(?:>|&gt;)?"),
-  ("", f"@[A-Za-z_][A-Za-z_0-9]*|#{_LETTER}+"),
+  ("", f"@[A-Za-z_][A-Za-z_0-9]*|#{_START}+"),
   # Numbers: dates, 1,000.5, 2 1/2, telephones, US$.
   ("", f"{_DIGIT}{{1,2}}[-/]{_DIGIT}{{1,2}}[-/]{_DIGIT}{{2,4}}"),
   ("", f"[-+]?(?:{_DIGIT}+{_MORE}*|{_MORE}+)"),
@@ -132,7 +132,7 @@ _RULES = (
   ("", _DOTTED),
   ("", _SLASHED),
   ("", _CAPITALS),
-  ("", r"C\+\+|[cCF]#"),
+  ("", r"[cC]\+\+|[cCF]#"),
   # Faces.
   ("", r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])[^A-Za-z0-9]"),
   ("", rf"{_EYE}_{_EYE}|\({_EYE}[_.]?{_EYE}\)|\([\^x=~<>']-[\^x=~<>'`]\)"),

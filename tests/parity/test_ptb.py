@@ -82,9 +82,16 @@ def _java(texts, folder):
   return [" ".join(w for w in line.rstrip().split(" ") if w not in DROPPED) for line in lines]
 
 
+def _noise(seed, number):
+  rng = random.Random(seed)
+  characters = "aabcdeinorstTASN''’..,-/ &    159:;()\"?!@#$%_*+=~éЖ猫\u0301“”—"
+  return ["".join(rng.choices(characters, k=rng.randint(1, 25))) for _ in range(number)]
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_the_java_tokeniser_says_the_same(seed, tmp_path):
-  texts = _captions(seed, 5000)
+@pytest.mark.parametrize("make", [_captions, _noise])
+def test_the_java_tokeniser_says_the_same(make, seed, tmp_path):
+  texts = make(seed, 5000)
   after = [f"\n{text}\n" for text in texts[1:]] + [""]
   for text, rest, want in zip(texts, after, _java(texts, tmp_path), strict=True):
     assert ptb.tokenize(text, rest) == want, text
