@@ -157,5 +157,7 @@ def test_of_many_pictures_four_are_shown_with_the_objects_on_the_last():
     np.array(Image.open(io.BytesIO(base64.b64decode(data))))
     for data in re.findall(r'base64,([^"]*)"', page)
   ]
-  assert [int(p[56, 56].mean().round()) for p in pictures] == pytest.approx([0, 60, 120, 180], abs=3)
+  assert [int(p[56, 56].mean().round()) for p in pictures] == pytest.approx(
+    [0, 60, 120, 180], abs=3
+  )
   assert [p.std() > 5 for p in pictures] == [False, False, False, True]
