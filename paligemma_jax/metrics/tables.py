@@ -17,9 +17,9 @@ _CELLS = ("td", "th")
 
 @scores.of_terms(alone=("teds", "teds_struct", "grits_top", "grits_con"))
 def teds(rows: list[dict]) -> scores.Terms:
-  """How like the predicted HTML table is to the true one, 0..1, mean over the tables.
+  """How like the predicted HTML table is to the true one, 1 at best, mean over the tables.
 
-  A prediction without a table scores 0. Attributes other than colspan and rowspan do not count.
+  A prediction without a table scores 0; edits can outnumber nodes, then TEDS is negative. Attributes other than colspan and rowspan do not count.
 
   Returns:
     "teds": 1 - tree edit distance / nodes of the larger tree, the texts of cells compared by their

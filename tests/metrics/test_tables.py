@@ -75,5 +75,6 @@ def test_bounds_and_symmetry(a, b):
   there, back = _score(_table(*a), _table(*b)), _score(_table(*b), _table(*a))
   for name in ("teds", "teds_struct"):  # which of equally good lines align may differ in GriTS
     assert there[name] == pytest.approx(back[name], abs=1e-9)
-  assert all(0 <= value <= 1 + 1e-9 for value in there.values())
+  assert all(-1 <= value <= 1 + 1e-9 for value in there.values())  # edits may outnumber nodes
+  assert there["grits_top"] >= 0 and there["grits_con"] >= 0
   assert _score(_table(*a), _table(*a)) == pytest.approx(dict.fromkeys(there, 1))
