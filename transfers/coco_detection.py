@@ -18,6 +18,8 @@ def get_config(arg=None):
   c, a = common.start(arg, HPARAMS, 512)
   c.train.data.coco = _coco("train")
   common.add_evals(c, _coco, "detection", 0.1, 64, minitrain="train[:1%]", minival="validation")
+  for e in c.evals.values():
+    e.constrain = "detect:*"
   common.add_perplexity(c, _coco, 0.1, minival="validation")
   return common.finish(c, a, SCORES, "coco_detection")
 

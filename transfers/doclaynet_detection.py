@@ -19,6 +19,8 @@ def get_config(arg=None):
   splits = dict(minitrain="train[:1%]", minival="validation[:10%]")
   common.add_evals(c, _pages, "detection", 0.1, 64, **splits)
   common.add_evals(c, _pages, "detection", 1.0, 64, test="test")
+  for e in c.evals.values():
+    e.constrain = "detect:*"
   common.add_perplexity(c, _pages, 0.1, **splits)
   return common.finish(c, a, SCORES, "doclaynet_detection")
 
