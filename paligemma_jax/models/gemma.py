@@ -40,7 +40,8 @@ class RMSNorm(nn.Module):
   """`rms_norm` with its parameter."""
 
   @nn.compact
-  def scale(self, width: int) -> ArrayLike:  # float[D]
+  def scale(self, width: int) -> ArrayLike:
+    """float[D], D = `width`."""
     return self.param("scale", nn.initializers.zeros, (width,))
 
   def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:

@@ -38,7 +38,8 @@ class LayerNorm(nn.Module):
   """`layer_norm` with its parameters."""
 
   @nn.compact
-  def weights(self, width: int) -> tuple[ArrayLike, ArrayLike]:  # float[W] each
+  def weights(self, width: int) -> tuple[ArrayLike, ArrayLike]:
+    """Scale and bias, float[W], W = `width`."""
     scale = self.param("scale", nn.initializers.ones, (width,))
     return scale, self.param("bias", nn.initializers.zeros, (width,))
 
