@@ -1,14 +1,20 @@
-"""Run a config's evaluations on a checkpoint; print the scores.
+"""Run the evaluations of configs on checkpoints; print the scores beside the published ones.
 
   paligemma eval --config transfers/forkme.py --ckpt workdir --workdir workdir/eval
+  paligemma eval --config transfers/okvqa.py --config transfers/gqa.py --ckpt A --ckpt B --workdir DIR
 
-With --workdir also writes DIR/metrics.json and DIR/predictions/NAME.jsonl. With --expect the scores
-stand beside the published ones of the config; the exit status is 1 if one is not reached.
+With --workdir also writes DIR/results.json (the table), DIR/results.html (the table and predictions
+with their pictures), DIR/metrics.json and DIR/predictions/NAME.jsonl; of several configs the last two
+and the predictions' page are in DIR/CONFIG. With --expect the exit status is 1 if a published score
+is not reached.
 """
 
 import argparse
+import dataclasses
 import json
+import pathlib
 import re
+from typing import Any
 
 from paligemma_jax import errors, storage
 from paligemma_jax.cli import config, generate, runtime, train
@@ -17,50 +23,100 @@ from paligemma_jax.cli import config, generate, runtime, train
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds this command's options."""
   parser.set_defaults(run=run)
-  train.add_config(parser)
-  generate.add_checkpoint(parser)
+  more = "what to run, again for several transfers; keys are overridden with --config.path=value"
+  train.add_config(parser, action="append", help=more)
+  more = "npz, Hugging Face folder or Hub id, Orbax checkpoint, or workdir; one for all configs or one each"
+  generate.add_checkpoint(parser, action="append", help=more)
   parser.add_argument("--workdir", metavar="DIR", help="where scores and predictions are written")
-  parser.add_argument("--expect", action="store_true", help="compare with the published scores")
+  parser.add_argument("--expect", action="store_true", help="fail if a published score is missed")
   parser.add_argument("--evals", metavar="REGEX", default="", help="only those whose name matches")
+
+
+@dataclasses.dataclass
+class _Transfer:
+  """One config with its checkpoint."""
+
+  name: str
+  spec: str  # what --config says
+  settings: Any
+  evals: list[str]
 
 
 def run(args: argparse.Namespace) -> None:
   """Evaluates."""
-  settings = config.load(args.config, args.overrides)
-  names = _chosen(settings, args.evals)
-  if args.expect and not settings.get("expect"):
-    raise errors.UserError("--expect: the config has no published scores (config.expect is empty)")
-  settings.model.init = args.ckpt
-  if args.tokenizer:
-    settings.input.tokenizer = args.tokenizer
+  transfers = _transfers(args)
   workdir = storage.path(args.workdir) if args.workdir else None
   runtime.start()
-  results = evaluate(settings, names)
-  if workdir is not None:
-    _write(workdir, results)
-  rows = [("evaluation", "score", "value")]
-  for name, (scores, _) in results.items():
-    rows += [(name, score, f"{value:.4g}") for score, value in scores.items()]
-  print(runtime.table(rows, right=(2,)))
+  from paligemma_jax.evals import results  # imports JAX
+
+  opened = [_open(one.settings, one.evals) for one in transfers]  # no mistake waits for a model
+  found, several = [], len(transfers) > 1
+  try:
+    for one, parts in zip(transfers, opened):
+      scored = _evaluate(*parts, one.evals)
+      measures = {name: parts[0].evals[name].metric for name in one.evals}
+      expect = one.settings.expect.to_dict()
+      scores = results.collect(one.name, scored, measures, expect, one.spec, parts[0].model.init)
+      found += scores
+      if workdir is not None:
+        folder = workdir / one.name if several else workdir
+        _write(folder, one.name, parts[0], scored, scores)
+        if several:
+          results.write_page(workdir / "results.html", f"{len(transfers)} transfers", found)
+        results.write_json(workdir / "results.json", found)
+  finally:  # what was scored before an error is not lost
+    if found:
+      print(runtime.table(results.cells(found), right=range(1 + several, 6 + several)))
   if args.expect:
-    _compare(settings.expect.to_dict(), {name: scores for name, (scores, _) in results.items()})
+    _refuse_failed(found)
 
 
-def _compare(expect: dict, scores: dict) -> None:
-  """Prints the scores beside the published ones; raises a RunError if one is not reached."""
-  from paligemma_jax.evals import expected
+def _transfers(args) -> list[_Transfer]:
+  """What the arguments ask for; all that can be told before anything is opened."""
+  if len(args.ckpt) not in (1, len(args.config)):
+    raise errors.UserError(
+      f"{len(args.ckpt)} checkpoints for {len(args.config)} configs; give one --ckpt for all, or one each"
+    )
+  checkpoints = args.ckpt * len(args.config) if len(args.ckpt) == 1 else args.ckpt
+  found = []
+  for name, spec, checkpoint in zip(_names(args.config), args.config, checkpoints):
+    settings = config.load(spec, args.overrides)
+    if args.expect and not settings.get("expect"):
+      raise errors.UserError(f"--expect: {spec} has no published scores (config.expect is empty)")
+    settings.model.init = checkpoint
+    if args.tokenizer:
+      settings.input.tokenizer = args.tokenizer
+    found.append(_Transfer(name, spec, settings, _chosen(settings, args.evals)))
+  return found
 
-  found = expected.compare(expect, scores)
-  words = {True: "pass", False: "FAIL", None: "not scored"}
-  rows = [("published score", "found", "published", "std", "", "source")]
-  for one in found:
-    value, std = ("" if v is None else f"{v:.4g}" for v in (one.value, one.std))
-    rows.append((one.name, value, f"{one.published:.4g}", std, words[one.passed], one.source))
-  print("\n" + runtime.table(rows, right=(1, 2, 3)))
-  failed = [one for one in found if one.passed is False]
+
+def _names(specs: list[str]) -> list[str]:
+  """What each config is called: its file's name, with arguments or path where these tell two apart."""
+  parts = [re.fullmatch(r"(.*?)\.py(?::(.*))?", spec, re.DOTALL) for spec in specs]
+  parts = [(m[1], m[2] or "") if m else (spec, "") for m, spec in zip(parts, specs)]
+  for ways in (
+    [pathlib.Path(path).name for path, _ in parts],
+    [f"{pathlib.Path(path).name} {arg}" for path, arg in parts],
+    [f"{path} {arg}" for path, arg in parts],
+  ):
+    names = [re.sub(r"[^\w.=+-]+", "_", name.strip(" ./")) for name in ways]
+    if len(set(names)) == len(names):
+      return names
+  twice = next(name for i, name in enumerate(names) if name in names[:i])
+  raise errors.UserError(f"--config: {twice} is given twice; a table has each config once")
+
+
+def _refuse_failed(scores: list) -> None:
+  """Raises a RunError if a published score is not reached."""
+  failed = [one for one in scores if one.passed is False]
   if failed:
-    names = ", ".join(f"{one.name} ({one.value:.4g} of {one.published:.4g})" for one in failed)
-    raise errors.RunError(f"{len(failed)} of {len(found)} published scores not reached: {names}")
+    several = len({one.transfer for one in scores}) > 1
+    names = ", ".join(
+      f"{one.transfer + ' ' if several else ''}{one.score} ({one.value:.4g} of {one.published:.4g})"
+      for one in failed
+    )
+    published = sum(one.published is not None for one in scores)
+    raise errors.RunError(f"{len(failed)} of {published} published scores not reached: {names}")
 
 
 def _chosen(settings, regex: str) -> list[str]:
@@ -77,15 +133,9 @@ def _chosen(settings, regex: str) -> list[str]:
   return names
 
 
-def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
-  """{name: (scores, rows)} of the named evaluations of the model in `given.model.init`."""
-  import jax
-
-  from paligemma_jax import vlm
-  from paligemma_jax.checkpoint import formats
+def _open(given, names: list[str]) -> tuple:
+  """The checked config and what its evaluations start from; nothing is computed."""
   from paligemma_jax.data import pipeline
-  from paligemma_jax.evals import runner
-  from paligemma_jax.models import paligemma
   from paligemma_jax.train import settings, setup
 
   c = settings.check(given, train=False)
@@ -101,6 +151,19 @@ def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
     }
     text_len = 0 if c.input.truncate else c.input.text_len
     pipeline.check(paths, inputs.processor, text_len, train=whole)
+  return c, inputs
+
+
+def _evaluate(c, inputs, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
+  """{name: (scores, rows)} of the named evaluations of the model in `c.model.init`."""
+  import jax
+
+  from paligemma_jax import vlm
+  from paligemma_jax.checkpoint import formats
+  from paligemma_jax.evals import runner
+  from paligemma_jax.models import paligemma
+  from paligemma_jax.train import setup
+
   for name in names:  # each batch must divide
     mesh, rules = setup.make_mesh(c.mesh, c.evals[name].batch_size)
   model = paligemma.PaliGemma(inputs.config, c.model.dtype or vlm.default_dtype(), rules=rules)
@@ -111,11 +174,18 @@ def evaluate(given, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
     )
 
 
-def _write(workdir: storage.Path, results: dict) -> None:
-  """metrics.json and predictions/NAME.jsonl, each whole or not at all."""
-  from paligemma_jax.evals import predictions
+def _write(folder: storage.Path, title: str, c, scored: dict, scores: list) -> None:
+  """predictions/NAME.jsonl, metrics.json and results.html of one config, each whole or not at all."""
+  from paligemma_jax.data import examples, sources
+  from paligemma_jax.evals import predictions, results
 
-  for name, (_, rows) in results.items():
-    predictions.write(workdir, name, rows)
-  scores = {name: scores for name, (scores, _) in results.items()}
-  storage.write_whole(workdir / "metrics.json", json.dumps(scores, indent=2) + "\n")
+  def see(name, rows):
+    data = c.evals[name].data
+    rules = examples.Rules.of(data, f"evals.{name}.data")
+    return examples.with_pictures(rows, sources.open_source(data, f"evals.{name}.data"), rules)
+
+  for name, (_, rows) in scored.items():
+    predictions.write(folder, name, rows)
+  metrics = {name: values for name, (values, _) in scored.items()}
+  storage.write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+  results.write_page(folder / "results.html", title, scores, results.predictions(scored, see))

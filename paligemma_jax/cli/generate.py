@@ -44,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add("--codec", metavar="FILE.npz", help="mask codec (vae-oid.npz; default: the checkpoint's own)")
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-  """Adds `--ckpt` and `--tokenizer`, for every command that uses a model."""
+def add_checkpoint(parser: argparse.ArgumentParser, **options) -> None:
+  """Adds `--ckpt`, with further options of argparse, and `--tokenizer`, for what uses a model."""
   parser.add_argument(
     "--ckpt",
     required=True,
     metavar="CKPT",
-    help="npz, Hugging Face folder or Hub id, Orbax checkpoint, or workdir",
+    **{"help": "npz, Hugging Face folder or Hub id, Orbax checkpoint, or workdir", **options},
   )
   parser.add_argument(
     "--tokenizer",

@@ -19,13 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--profile", action="store_true", help="trace a few steps to DIR/profile")
 
 
-def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
-  """Adds `--config`, for every command that takes one."""
+def add_config(parser: argparse.ArgumentParser, required: bool = True, **options) -> None:
+  """Adds `--config`, with further options of argparse, for every command that takes one."""
   parser.add_argument(
     "--config",
     required=required,
     metavar="FILE.py[:key=value,…]",
-    help="what to run; its keys are overridden with --config.path=value",
+    **{"help": "what to run; its keys are overridden with --config.path=value", **options},
   )
   parser.set_defaults(takes_config=True)
 

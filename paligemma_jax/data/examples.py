@@ -102,6 +102,26 @@ def make(
   return structs.Example(pictures, draft.prefix, draft.suffix, kept)
 
 
+def with_pictures(rows: list[dict], source: sources.Source, rules: Rules) -> list[dict]:
+  """The rows of an evaluation with pictures where only the place of their record is named.
+
+  Args:
+    rows: their "image" is that of `make`'s extras; places become uint8[H, W, 3], all else stays.
+    source, rules: as in `make`, of that evaluation.
+  """
+  first = [image_list(row)[0] if row.get("image") else None for row in rows]
+  if not source.holds_pictures or all(image.is_data_url(given) for given in first):
+    return rows
+  numbers = {source.place(i): i for i in range(len(source))}
+  out = []
+  for row, place in zip(rows, first):
+    if place in numbers:
+      found = make(source, numbers[place], rules).images
+      row = {**row, "image": found if isinstance(row["image"], list) else found[0]}
+    out.append(row)
+  return out
+
+
 def read_images(record: dict, folder: str, place: str) -> list[np.ndarray]:
   """The record's pictures, uint8[H, W, 3] each.
 
