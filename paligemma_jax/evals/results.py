@@ -36,9 +36,7 @@ class Score:
   score: str  # EVALUATION/METRIC, or the name of a mean over several evaluations
   evaluations: tuple[str, ...] = ()  # what it is of
   value: float | None = None  # as metrics give it: 0..1, CIDEr 0..10, nats
-  low: float | None = (
-    None  # of the 95 % interval; of a mean: the mean of the ends, too wide if anything
-  )
+  low: float | None = None  # of the 95 % interval; of a mean the means of the ends: rather too wide
   high: float | None = None
   published: float | None = None
   std: float | None = None  # of the published runs
