@@ -131,8 +131,13 @@ def _ends(one: Score) -> str:
 
 
 def write_json(path: storage.Path, scores: Sequence[Score]) -> None:
-  """A list of objects with the fields of `Score`, whole or not at all."""
-  lines = ",\n".join(json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in scores)
+  """A list of objects with the fields of `Score`, null for numbers that are not finite."""
+
+  def known(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+  objects = [{k: known(v) for k, v in dataclasses.asdict(one).items()} for one in scores]
+  lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in objects)
   storage.write_whole(path, f"[\n{lines}\n]\n")
 
 

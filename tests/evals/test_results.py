@@ -1,5 +1,6 @@
 import html.parser
 import json
+import math
 import re
 
 import numpy as np
@@ -73,6 +74,11 @@ def test_json_holds_every_line(lines, tmp_path):
   val, _, server, _ = json.loads((tmp_path / "results.json").read_text())
   assert val["value"] == 0.75 and val["passed"] is True and val["config"] == "vqa.py"
   assert server["value"] is None and server["source"] == "a paper"
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_json(tmp_path):
+  results.write_json(tmp_path / "r.json", [results.Score("vqa", "val_pplx/sum", value=math.nan)])
+  assert json.loads((tmp_path / "r.json").read_text())[0]["value"] is None
 
 
 class _Page(html.parser.HTMLParser):
