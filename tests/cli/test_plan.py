@@ -32,6 +32,7 @@ def test_a_plan_says_what_fits_without_any_file(small, run):
   assert said.count("\nfits: ") == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_here_says_which_model_it_is(ckpt, run):
   config = CONFIG.replace("no_such.npz", ckpt)
   assert "paligemma-custom-28" in run("plan", "--config", config, "--config.train.batch_size=8")

@@ -63,7 +63,14 @@ def split_small_parameters_too(monkeypatch):
   monkeypatch.setattr(sharding, "AUTO_MIN_SIZE", 1)
 
 
-@pytest.mark.parametrize("name", ["data", "fsdp", "data_fsdp:4", "data=2,fsdp=2,tensor=2"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "data",
+    "data=2,fsdp=2,tensor=2",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("fsdp", "data_fsdp:4")),
+  ],
+)
 def test_losses_do_not_depend_on_the_devices(name, one):
   assert len(jax.devices()) == 8
   eight, state = train(name)

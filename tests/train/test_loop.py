@@ -95,7 +95,7 @@ def test_a_finished_workdir_is_left_alone(undisturbed, data, capsys):
   assert files() == before
 
 
-@pytest.mark.parametrize("step", [3, 7, 12])
+@pytest.mark.parametrize("step", [7, *(pytest.param(s, marks=pytest.mark.slow) for s in (3, 12))])
 def test_going_on_after_an_interruption_repeats_the_undisturbed_run(
   undisturbed, data, tmp_path, step
 ):
@@ -109,6 +109,7 @@ def test_going_on_after_an_interruption_repeats_the_undisturbed_run(
   assert_same_run(tmp_path, undisturbed[0])
 
 
+@pytest.mark.slow
 def test_going_on_with_another_mesh_gives_the_same_curve(undisturbed, data, tmp_path):
   workdir, seen, _ = undisturbed
   shutil.copytree(workdir, tmp_path / "copy")
@@ -230,6 +231,7 @@ def test_a_picture_that_breaks_off_weighs_nothing_is_counted_and_has_a_bound(
     loop.train(toy_run.config(tmp_path / "data", **changes), tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(data, tmp_path, capsys):
   changes = {"train.lr": 1e-12, "train.patience": 2, "evals.val.every": 0.25}  # every 3 steps
   changes |= {"checkpoint.best": "val/exact_match", "checkpoint.keep": 1, "checkpoint.every": 100}
