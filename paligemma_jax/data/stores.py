@@ -105,9 +105,11 @@ class Tfds(_Store):
         folder = self._data_dir or None
         builder = read_only_builder.builder_from_files(self.path, data_dir=folder)
     except (ValueError, OSError) as e:
+      where = self._data_dir or "$TFDS_DATA_DIR or ~/tensorflow_datasets"
+      reason = str(e).splitlines()[0].split(". ")[0]
       raise errors.UserError(
-        f"{self.path}: no data set prepared by TFDS ({str(e).splitlines()[0]});"
-        " give the folder of its version, or set data_dir"
+        f"{self.path}: no data set prepared by TFDS in {where} ({reason});"
+        " make it with paligemma data build, give the folder of its version, or set data_dir"
       ) from None
     self._types = builder.info.features
     try:
