@@ -88,6 +88,11 @@ def positions(mask_input: Bool[Array, "B S"]) -> Int[Array, "B S"]:
   return jnp.cumsum(mask_input.astype(jnp.int32), axis=1) - 1
 
 
+def soft_capped(logits: Float[Array, "*b"], softcap: float) -> Float[Array, "*b"]:
+  """softcap * tanh(logits / softcap); 0.0 is off. Gemma 2, arXiv:2408.00118, section 2."""
+  return softcap * jnp.tanh(logits / softcap) if softcap else logits
+
+
 def attend(
   q: Float[Array, "B T N H"],
   k: Float[Array, "B S K H"],
@@ -148,8 +153,7 @@ def attend_whole(q, k, v, mask=None, softcap=0.0):
   K = k.shape[2]
   q = q.reshape(B, T, K, N // K, H)
   logits = jnp.einsum("BTKGH,BSKH->BKGTS", q, k, preferred_element_type=jnp.float32)
-  if softcap:
-    logits = softcap * jnp.tanh(logits / softcap)
+  logits = soft_capped(logits, softcap)
   if mask is not None:
     logits = jnp.where(mask[:, None, None], logits, MASKED)
   probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
@@ -174,9 +178,7 @@ def attend_cached(
   q = q.reshape(B, T, K, N // K, H).swapaxes(1, 2).reshape(B * K, -1, H)
   heads = ((0,), (0,))
   logits = jax.lax.dot_general(q, k, (((2,), (1,)), heads), preferred_element_type=jnp.float32)
-  if softcap:
-    logits = softcap * jnp.tanh(logits / softcap)
-  logits = jnp.where(mask[:, None, :, None], logits.reshape(B, K, T, N // K, S), MASKED)
+  logits = _bend(logits.reshape(B, K, T, N // K, S), mask, softcap)
   probs = jax.nn.softmax(logits, axis=-1).reshape(B * K, -1, S).astype(v.dtype)
   out = jax.lax.dot_general(probs, v, (((2,), (1,)), heads))
   return out.reshape(B, K, T, N // K, H).swapaxes(1, 2).reshape(B, T, N, H)
@@ -263,7 +265,7 @@ def _scores(x, y):
 
 
 def _bend(scores, mask, softcap):
-  logits = softcap * jnp.tanh(scores / softcap) if softcap else scores
+  logits = soft_capped(scores, softcap)
   return logits if mask is None else jnp.where(mask[:, None, :, None], logits, MASKED)
 
 

@@ -281,7 +281,8 @@ class Decoder(nn.Module):
 
   def logits(self, x: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
     """Logits of normed hidden states, float32, with the final soft-cap if the model has one."""
-    return softcap(self.embedder.decode(x, self.dtype), self.config.final_logits_softcap)
+    logits = self.embedder.decode(x, self.dtype)
+    return attention.soft_capped(logits, self.config.final_logits_softcap)
 
   def __call__(
     self,
@@ -326,19 +327,8 @@ class Decoder(nn.Module):
     """One more token per row: it sees every token of the cache and itself."""
     position = cache.length[:, None]
     stored = jax.lax.dynamic_update_slice(cache.position, position, (0, cache.column))
-    mask = (stored >= 0)[:, None, :]
-    windowed = None
-    if self.config.sliding_window:
-      windowed = mask & (position[:, :, None] - stored[:, None, :] < self.config.sliding_window)
-    kvs = []
-    for i, layer in enumerate(self._layer_params()):
-      kv = (cache.keys[i], cache.values[i])
-      sliding = jnp.array(i % 2 == 0)
-      x, kv = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column, 0)
-      kvs.append(kv)
-    keys, values = (tuple(kv[j] for kv in kvs) for j in (0, 1))
-    cache = kv_cache.Cache(keys, values, stored, cache.length + 1, cache.column + 1)
-    return self.final_norm(x), cache
+    x, keys, values = self._over(cache, x, position, stored, (stored >= 0)[:, None, :])
+    return x, kv_cache.Cache(keys, values, stored, cache.length + 1, cache.column + 1)
 
   def branch(
     self,
@@ -360,14 +350,28 @@ class Decoder(nn.Module):
     own = (group[:, :, None] == group[:, None, :]) & (depth[:, :, None] >= depth[:, None, :])
     old = jnp.broadcast_to((cache.position >= 0)[:, None, :], (*depth.shape, stored.shape[1]))
     mask = jax.lax.dynamic_update_slice(old, own, (0, 0, cache.column))
-    windowed = None
-    if self.config.sliding_window:
-      windowed = mask & (position[:, :, None] - stored[:, None, :] < self.config.sliding_window)
+    return self._over(cache, x, position, stored, mask)[0]
+
+  def _over(self, cache, x, position, stored, mask):
+    """New tokens over a cache: hidden states after the final norm, and every layer's keys, values.
+
+    Args:
+      cache: what was before; the tokens go into its columns from `cache.column` on.
+      x: float32[B, T, D], embedded.
+      position: int32[B, T], theirs.
+      stored: int32[B, S], positions of all columns, theirs included.
+      mask: bool[B, T, S], what they see without a window; T may be 1.
+    """
+    windowed, window, keys, values = None, self.config.sliding_window, [], []
+    if window:
+      windowed = mask & (position[:, :, None] - stored[:, None, :] < window)
     for i, layer in enumerate(self._layer_params()):
       kv = (cache.keys[i], cache.values[i])
       sliding = jnp.array(i % 2 == 0)
-      x, _ = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column, 0)
-    return self.final_norm(x)
+      x, (k, v) = self._block(layer, x, sliding, position, mask, windowed, kv, cache.column, 0)
+      keys.append(k)
+      values.append(v)
+    return self.final_norm(x), tuple(keys), tuple(values)
 
   def _masks(self, mask_input, mask_ar):
     position = attention.positions(mask_input)
@@ -390,8 +394,3 @@ class Decoder(nn.Module):
     if "0" in layers:
       return [layers[str(i)] for i in range(depth)]
     return [jax.tree.map(lambda p, i=i: p[i], layers) for i in range(depth)]
-
-
-def softcap(logits: Float[Array, "*b V"], cap: float) -> Float[Array, "*b V"]:
-  """cap * tanh(logits / cap); 0.0 is off."""
-  return cap * jnp.tanh(logits / cap) if cap else logits

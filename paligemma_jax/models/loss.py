@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from paligemma_jax.models import gemma
+from paligemma_jax.models import attention
 
 Array = jax.Array | np.ndarray
 
@@ -98,7 +98,7 @@ def _logits(hidden, table, targets, p, softcap, dtype):
   rows = jax.lax.dynamic_index_in_dim(table, p, axis=1, keepdims=False)
   z = jnp.einsum("ND,svD->Nsv", hidden.astype(dtype), rows, preferred_element_type=jnp.float32)
   ids = jnp.arange(shards)[:, None] * (pieces * size) + p * size + jnp.arange(size)[None]
-  return gemma.softcap(z, softcap), rows, targets[:, None, None] == ids[None]
+  return attention.soft_capped(z, softcap), rows, targets[:, None, None] == ids[None]
 
 
 def _target(smoothing, vocab):

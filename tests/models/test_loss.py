@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paligemma_jax.models import gemma, loss
+from paligemma_jax.models import attention, loss
 
 B, T, D, V = 3, 8, 16, 96
 
 
 def plain_nll(hidden, table, targets, smoothing=0.0, cap=0.0):
   """Label smoothing written out as a cross entropy with a dense target."""
-  logp = jax.nn.log_softmax(gemma.softcap(jnp.einsum("BTD,VD->BTV", hidden, table), cap))
+  logp = jax.nn.log_softmax(attention.soft_capped(jnp.einsum("BTD,VD->BTV", hidden, table), cap))
   target = jax.nn.one_hot(targets, table.shape[0])
   target = jnp.where(target > 0, 1 - smoothing, smoothing / (table.shape[0] - 1))
   return -jnp.sum(target * logp, axis=-1)
