@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -154,6 +154,10 @@ def score(
     batch: from `vlm.processor`, B prompts.
     answers: of every prompt alike, or a list for each prompt.
 
+  Returns:
+    Scored with answers, logprobs and probs: for each prompt float64[A] of its A answers, natural
+    logarithms with EOS included, and their shares.
+
   Raises:
     UserError: no answers, or lists for another number of prompts.
   """
@@ -180,6 +184,7 @@ def make_rules(
   batch: structs.Batch,
   constrain: str | None,
   max_new_tokens: int,
+  gather: Callable[[list], list] = lambda rows: rows,
 ) -> grammar.Grammar | None:
   """The grammar of the answers to a batch; None where nothing constrains them.
 
@@ -187,11 +192,12 @@ def make_rules(
     processor, config: of the model.
     batch: prompts, not yet on devices, without a piece of an answer.
     constrain, max_new_tokens: as `generate`.
+    gather: prompts of this process -> prompts of all, where several share the batch.
   """
   if not constrain:
     return None
   tokenizer, vocab_size = processor.need_tokenizer(), config.llm.vocab_size
-  prompts = processor.prompts(batch)
+  prompts = gather(processor.prompts(batch))
   return grammar.build(tokenizer, vocab_size, constrain, prompts, max_new_tokens)
 
 

@@ -15,9 +15,9 @@ import tqdm
 from jax.experimental import multihost_utils
 
 from paligemma_jax import errors, metrics, sharding, structs
+from paligemma_jax import vlm as vlms
 from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
-from paligemma_jax.decode import grammar
 from paligemma_jax.decode import score as scoring
 from paligemma_jax.evals import memory, objects, perplexity
 
@@ -141,7 +141,9 @@ class Evaluator:
       size = len(batch.valid)
       numbers = np.arange(done, done + size * jax.process_count())
       done += len(numbers)
-      rules = self._rules(batch, constrain, max_new_tokens) if constrain else None
+      rules = vlms.make_rules(
+        self.processor, self.model.config, batch, constrain, max_new_tokens, sharding.gather_rows
+      )
       with self._on_mesh():
         found = decoding.generate(
           self.model,
@@ -179,12 +181,6 @@ class Evaluator:
       return [_scored(*pair) for pair in zip(lists, mine, strict=True)]
 
     return answer
-
-  def _rules(self, batch, constrain, max_new_tokens):
-    """The grammar of the rows of all processes."""
-    prompts = sharding.gather_rows(self.processor.prompts(batch))
-    tokenizer, vocab_size = self.processor.tokenizer, self.model.config.llm.vocab_size
-    return grammar.build(tokenizer, vocab_size, constrain, prompts, max_new_tokens)
 
   def _nll(self, batch):
     with self._on_mesh():
