@@ -25,7 +25,7 @@ def points(rows: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
   for row in rows:
     found = [o for o in row.get("pred_objects") or () if o.get("score") is not None]
     truths = [o for o in row.get("objects") or () if o.get("box") is not None]
-    table = matching.overlaps(truths, found, lambda a, b: matching.box_iou(a["box"], b["box"]))
+    table = matching.overlaps(truths, found, matching.object_iou)
     scores += [o["score"] for o in found]
     ious += table.max(axis=0, initial=0.0).tolist()
   return np.array(scores, np.float64), np.array(ious, np.float64)

@@ -4,9 +4,8 @@ import numpy as np
 
 from paligemma_jax.metrics import matching, scores
 
-_THRESHOLD = (
-  0.5  # IoU from which a box counts as found, as in PASCAL VOC (doi:10.1007/s11263-009-0275-4)
-)
+# IoU from which a box counts as found, as in PASCAL VOC (doi:10.1007/s11263-009-0275-4).
+_THRESHOLD = 0.5
 
 
 def _with_nothing(sums: scores.Sums) -> dict[str, np.ndarray]:
@@ -47,9 +46,5 @@ def score(rows: list[dict]) -> scores.Terms:
 def _row_terms(row: dict) -> tuple[float, int, int, int]:
   """Summed IoU, boxes found, true boxes and predicted boxes of a row."""
   truths, guesses = row["objects"], row["pred_objects"]
-  best = matching.assign(matching.overlaps(truths, guesses, _iou))
+  best = matching.assign(matching.overlaps(truths, guesses, matching.object_iou))
   return best.sum(), int((best >= _THRESHOLD).sum()), len(truths), len(guesses)
-
-
-def _iou(a: dict, b: dict) -> float:
-  return matching.box_iou(a["box"], b["box"])

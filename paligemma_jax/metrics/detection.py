@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from paligemma_jax.metrics import scores
+from paligemma_jax.metrics import matching, scores
 
 MOST = 100  # boxes of a picture and label that count, the surest first
 _OVERLAPS = np.linspace(0.5, 0.95, 10)
@@ -146,11 +146,11 @@ def _curves(rows: list[dict], sizes: tuple[str, ...]) -> dict[str, list[_Curve]]
 
 def _match(wanted, guesses, ious, size) -> tuple[np.ndarray, np.ndarray, int]:
   """Greedy matches of one picture and label: tp, fp bool[10, D], and how many truths count."""
-  areas = [t["area"] if t.get("area") is not None else _area(t["box"]) for t in wanted]
+  areas = [t["area"] if t.get("area") is not None else matching.area(t["box"]) for t in wanted]
   crowd = [bool(t.get("iscrowd")) for t in wanted]
   ignored = [c or not size[0] <= a <= size[1] for c, a in zip(crowd, areas)]
   order = sorted(range(len(wanted)), key=lambda j: ignored[j])
-  outside = [not size[0] <= _area(g["box"]) <= size[1] for g in guesses]
+  outside = [not size[0] <= matching.area(g["box"]) <= size[1] for g in guesses]
   tp, fp = (np.zeros((len(_OVERLAPS), len(guesses)), bool) for _ in range(2))
   for t, least in enumerate(_OVERLAPS):
     taken = set()
@@ -188,14 +188,8 @@ def _by_label(objects: list[dict]) -> dict[str, list[dict]]:
 
 def _iou(guess: dict, truth: dict) -> float:
   """Overlap of two boxes; over the guess's own area where the truth is a crowd."""
+  if not truth.get("iscrowd"):
+    return matching.object_iou(guess, truth)
   a, b = guess["box"], truth["box"]
   width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-  if width <= 0 or height <= 0:
-    return 0.0
-  inside = width * height
-  rest = 0.0 if truth.get("iscrowd") else _area(b) - inside
-  return inside / (_area(a) + rest)
-
-
-def _area(box) -> float:
-  return (box[2] - box[0]) * (box[3] - box[1])
+  return width * height / matching.area(a) if width > 0 and height > 0 else 0.0

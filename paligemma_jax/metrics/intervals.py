@@ -19,7 +19,8 @@ def interval(
 
   What the examples give to a score is worked out once and summed with other weights for each
   sample; so CIDEr keeps the document frequencies of all rows, and BLEU sums its counts again. Samples
-  where nothing counts for a name are left out of its interval. Numbers of rows ("num/…", "total") have none.
+  where nothing counts for a name are left out of its interval. Numbers of rows ("num/…", "total")
+  have none.
 
   Args:
     score: a metric of `METRICS`, or any function from rows to {name: value}: that one is called for

@@ -10,7 +10,12 @@ def box_iou(a, b) -> float:
   if width <= 0 or height <= 0:
     return 0.0
   inside = width * height
-  return float(inside / (_area(a) + _area(b) - inside))
+  return float(inside / (area(a) + area(b) - inside))
+
+
+def object_iou(a: dict, b: dict) -> float:
+  """`box_iou` of two objects, {"box"}."""
+  return box_iou(a["box"], b["box"])
 
 
 def mask_iou(a: np.ndarray | None, b: np.ndarray | None) -> float:
@@ -77,5 +82,6 @@ def assign(table: np.ndarray) -> np.ndarray:
   return entries
 
 
-def _area(box) -> float:
+def area(box) -> float:
+  """Of a box x0 y0 x1 y1, in pixels²."""
   return (box[2] - box[0]) * (box[3] - box[1])

@@ -19,8 +19,9 @@ def refseg(rows: list[dict]) -> scores.Terms:
 
   Args:
     rows: with "objects": the one true object, {"box": [x0, y0, x1, y1] in pixels, "mask":
-      bool[H, W]} (without a mask "height" and "width" of the picture); and "pred_objects", whose first has the "mask" of the prediction at the picture's
-      size, None if there is none. Rows without a true object are not counted.
+      bool[H, W]} (without a mask "height" and "width" of the picture); and "pred_objects", whose
+      first has the "mask" of the prediction at the picture's size, None if there is none. Rows
+      without a true object are not counted.
 
   Returns:
     "miou"; "boxacc/0.5" and "boxacc/0.75": share of boxes with at least that IoU; "invalid" and

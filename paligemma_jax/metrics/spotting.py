@@ -33,13 +33,12 @@ def _row(row: dict) -> tuple[int, int, int]:
   truths = [o for o in row["objects"] if not o.get("ignore")]
   unread = [o for o in row["objects"] if o.get("ignore")]
   table = np.array(
-    [[_overlap(t, g) * (t["label"] == g["label"]) for g in row["pred_objects"]] for t in truths]
+    [
+      [matching.object_iou(t, g) * (t["label"] == g["label"]) for g in row["pred_objects"]]
+      for t in truths
+    ]
   ).reshape(len(truths), len(row["pred_objects"]))
   right = int(matching.assign((table >= _THRESHOLD).astype(np.float64)).sum())
   free = [g for g, column in zip(row["pred_objects"], table.T) if not (column >= _THRESHOLD).any()]
-  spared = sum(any(_overlap(t, g) >= _THRESHOLD for t in unread) for g in free)
+  spared = sum(any(matching.object_iou(t, g) >= _THRESHOLD for t in unread) for g in free)
   return right, len(row["pred_objects"]) - spared, len(truths)
-
-
-def _overlap(a: dict, b: dict) -> float:
-  return matching.box_iou(a["box"], b["box"])

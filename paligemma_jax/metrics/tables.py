@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import matching, scores, text
 
 _SPANS = ("colspan", "rowspan")
 _CELLS = ("td", "th")
@@ -19,7 +19,8 @@ _CELLS = ("td", "th")
 def teds(rows: list[dict]) -> scores.Terms:
   """How like the predicted HTML table is to the true one, 1 at best, mean over the tables.
 
-  A prediction without a table scores 0; edits can outnumber nodes, then TEDS is negative. Attributes other than colspan and rowspan do not count.
+  A prediction without a table scores 0; edits can outnumber nodes, then TEDS is negative. Of the
+  attributes colspan and rowspan count.
 
   Returns:
     "teds": 1 - tree edit distance / nodes of the larger tree, the texts of cells compared by their
@@ -163,11 +164,7 @@ def _rows(node: Node) -> list[Node]:
 
 
 def _span_overlap(a: tuple, b: tuple) -> float:
-  width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-  if width <= 0 or height <= 0:
-    return 0.0
-  areas = sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b))
-  return width * height / (areas - width * height)
+  return matching.box_iou(a[:4], b[:4])
 
 
 def _text_similarity(a: tuple, b: tuple) -> float:

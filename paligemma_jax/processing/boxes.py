@@ -47,8 +47,8 @@ def parse_boxes(
   Returns:
     Boxes in pixels, x0 y0 x1 y1, end-exclusive; `codes` where 16 seg tokens follow; `score`, the
     probability of the label's tokens, of a box without a label the geometric mean of its four loc
-    tokens' (docs/decode.md says why). Empty boxes (y1 <= y0 or x1 <= x0) and ones with tokens that do not exist are
-    left out: they score nothing.
+    tokens' (docs/decode.md says why). Empty boxes (y1 <= y0 or x1 <= x0) and ones with tokens that
+    do not exist are left out: they score nothing.
   """
   found = []
   for match in _OBJECT.finditer(text):
