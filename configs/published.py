@@ -7,8 +7,8 @@ A line is a score, pixels a side, and its values for PaliGemma and for PaliGemma
 
 in the units of the papers: per cent, CIDEr times 100; "-" or nothing where none is published. A score
 is EVALUATION/METRIC, "avg={a,b}/acc" the mean of several evaluations under a name of its own,
-"-val/cer" one where lower is better. "tune:" holds for what was trained without `final`. "@t15" is from another place than the
-tables of main results, see `PLACES`.
+"-val/cer" one where lower is better. "tune:" holds for what was trained without `final`. "@t15" is
+from another place than the tables of main results, see `PLACES`.
 """
 
 import itertools

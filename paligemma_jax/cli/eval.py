@@ -176,12 +176,12 @@ def _evaluate(c, inputs, names: list[str]) -> dict[str, tuple[dict, list[dict]]]
 
 def _write(folder: storage.Path, title: str, c, scored: dict, scores: list) -> None:
   """predictions/NAME.jsonl, metrics.json and results.html of one config, each whole or not at all."""
-  from paligemma_jax.data import examples, sources
+  from paligemma_jax.data import examples, sources, tasks
   from paligemma_jax.evals import predictions, results
 
   def see(name, rows):
     data = c.evals[name].data
-    rules = examples.Rules.of(data, f"evals.{name}.data")
+    rules = tasks.Rules.of(data, f"evals.{name}.data")
     return examples.with_pictures(rows, sources.open_source(data, f"evals.{name}.data"), rules)
 
   for name, (_, rows) in scored.items():

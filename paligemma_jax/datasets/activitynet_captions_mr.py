@@ -45,7 +45,7 @@ val_2.json    the split "test"
       features=features,
       sizes={"train": 30545, "valid": 14338, "test": 13982},  # of videos the reference could load
       records=records,
-      unlabelled=("train", "valid", "test"),
+      lenient=("train", "valid", "test"),
     ),
   ),
 )

@@ -44,7 +44,7 @@ TASK = dataset.Task(
       features=features,
       sizes={"train": 27610, "valid": 15760, "test": 6900},  # of videos the reference could load
       records=records,
-      unlabelled=("train", "valid", "test"),
+      lenient=("train", "valid", "test"),
     ),
   ),
 )

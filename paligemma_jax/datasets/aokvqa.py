@@ -57,7 +57,7 @@ aokvqa_v1p0_{train,val,test}.json
       features=features,
       sizes={"train": 17056, "val": 1145, "test": 6702},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from paligemma_jax import errors
 from paligemma_jax.datasets import raw
 
@@ -64,6 +66,22 @@ def unit_box(
   clip = lambda value, size: min(max(value / size, 0.0), 1.0)  # noqa: E731
   found = clip(y0, height), clip(x0, width), clip(y1, height), clip(x1, width)
   return found if found[0] < found[2] and found[1] < found[3] else None
+
+
+def objects(instances: Instances, image_id: int, height: int, width: int) -> list[dict]:
+  """The annotated objects of a picture, those left out of which nothing lies in it.
+
+  Each is {"id", "area" (pixels²), "bbox" float32[4] as `unit_box`, "label", "is_crowd"}.
+  """
+  found = []
+  for row in instances.annotations[image_id]:
+    box = unit_box(row["bbox"], height, width)
+    if box is not None:
+      found.append({
+        "id": row["id"], "area": row["area"], "bbox": np.array(box, np.float32),
+        "label": instances.category(row)["name"], "is_crowd": bool(row["iscrowd"]),
+      })  # fmt: skip
+  return found
 
 
 CATEGORIES = (

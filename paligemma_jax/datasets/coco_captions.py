@@ -49,15 +49,8 @@ def _objects(folder, year, image_id) -> list[dict]:
     return []  # captions do not need them
   instances = coco.Instances(folder, name)
   photo = instances.images[image_id]
-  found = []
-  for row in instances.annotations[image_id]:
-    box = coco.unit_box(row["bbox"], photo["height"], photo["width"])
-    if box is not None:
-      found.append({
-        "id": row["id"], "area": int(row["area"]), "bbox": np.array(box, np.float32),
-        "label": instances.category(row)["name"], "is_crowd": bool(row["iscrowd"]),
-      })  # fmt: skip
-  return found
+  found = coco.objects(instances, image_id, photo["height"], photo["width"])
+  return [{**one, "area": int(one["area"])} for one in found]
 
 
 TASK = dataset.Task(

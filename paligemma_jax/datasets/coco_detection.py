@@ -37,14 +37,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   for image_id in instances.images:
     row = instances.images[image_id]
     folder.place = f"{folder.root}/annotations/instances_{year}.json: image {image_id}"
-    found = []
-    for thing in instances.annotations[image_id]:
-      box = coco.unit_box(thing["bbox"], row["height"], row["width"])
-      if box is not None:
-        found.append({
-          "id": thing["id"], "area": thing["area"], "bbox": np.array(box, np.float32),
-          "label": instances.category(thing)["name"], "is_crowd": bool(thing["iscrowd"]),
-        })  # fmt: skip
+    found = coco.objects(instances, image_id, row["height"], row["width"])
     yield row["file_name"], _photo(folder, year, row, found)
 
 
@@ -72,7 +65,7 @@ annotations/image_info_test-dev2017.json    (optional)
       features=features,
       sizes={"train": 118287, "validation": 5000, "test": 20288},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
       is_partial=True,
     ),
   ),

@@ -20,9 +20,10 @@ class Dataset:
     sizes: split -> published number of records, None where none is published.
     records: (raw folder, split) -> key and features of every record. Keys are unique in the split
       and, hashed as TFDS does, decide the order. A value may be a picture of `raw`, read when it
-      is written. For the splits of `unlabelled` it may leave out what has no picture.
-    unlabelled: splits without answers, where a record whose picture is missing or broken is left
-      out and counted; elsewhere that is an error.
+      is written.
+    lenient: splits where a record whose picture is missing or broken is left out and counted, which
+      is an error elsewhere: those without answers, and pictures and videos to be fetched one by
+      one, of which some are gone.
     is_optional: built only when it is named, not with its task.
     is_partial: a split whose annotation file is missing is left out, as long as there is another.
   """
@@ -32,7 +33,7 @@ class Dataset:
   features: Callable[[Any], dict[str, Any]]
   sizes: Mapping[str, int | None]
   records: Callable[[raw.Folder, str], Records]
-  unlabelled: tuple[str, ...] = ()
+  lenient: tuple[str, ...] = ()
   is_optional: bool = False
   is_partial: bool = False
 

@@ -47,7 +47,7 @@ test_v1.0.json
       features=features,
       sizes={"train": 39463, "val": 5349, "test": 5188},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

@@ -70,7 +70,7 @@ images/2354786.jpg
       features=features,
       sizes=_SIZES,
       records=records,
-      unlabelled=("challenge_balanced", "challenge_all"),
+      lenient=("challenge_balanced", "challenge_all"),
       is_partial=True,
     ),
   ),

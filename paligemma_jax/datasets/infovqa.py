@@ -59,7 +59,7 @@ images/30471.jpeg
       features=features,
       sizes={"train": 23946, "val": 2801, "test": 3288},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

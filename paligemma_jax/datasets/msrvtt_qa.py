@@ -40,7 +40,7 @@ TASK = dataset.Task(
       features=features,
       sizes={"train": 114080, "valid": 7936, "test": 51680},  # of videos the reference could load
       records=records,
-      unlabelled=("train", "valid", "test"),
+      lenient=("train", "valid", "test"),
     ),
   ),
 )

@@ -18,7 +18,7 @@ TASK = dataset.Task(
       features=msrvtt_qa.features,
       sizes={"train": 24670, "valid": 5107, "test": 10136},  # of videos the reference could load
       records=functools.partial(msrvtt_qa.records, prefix="vid"),
-      unlabelled=("train", "valid", "test"),
+      lenient=("train", "valid", "test"),
     ),
   ),
 )

@@ -62,7 +62,7 @@ nocaps_test_image_info.json
       features=features,
       sizes={"val": 4500, "test": 10600},
       records=records,
-      unlabelled=("val", "test"),
+      lenient=("val", "test"),
     ),
   ),
 )

@@ -53,7 +53,7 @@ renders/8476c4170df24cf5bbe6967222d1a42d/{0,…,7}.png    your own views
       features=features,
       sizes={"train": None, "test": None},
       records=records,
-      unlabelled=("train", "test"),
+      lenient=("train", "test"),
     ),
   ),
 )

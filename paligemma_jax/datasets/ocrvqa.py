@@ -58,7 +58,7 @@ images/761183272.jpg
       features=features,
       sizes={"train": None, "val": None, "test": None},
       records=records,
-      unlabelled=("train", "val", "test"),
+      lenient=("train", "val", "test"),
     ),
   ),
 )

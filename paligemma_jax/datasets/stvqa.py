@@ -7,20 +7,7 @@ itself, where they are larger.
 
 import hashlib
 
-import numpy as np
-
-from paligemma_jax.datasets import coco, dataset, raw
-
-
-def features(f):
-  """Those of a record, of the module tfds.features."""
-  return {
-    "question_id": np.int32,
-    "filename": f.Text(),
-    "image": f.Image(encoding_format="jpeg"),
-    "question": f.Text(),
-    "answers": f.Sequence(f.Text()),
-  }
+from paligemma_jax.datasets import coco, dataset, infovqa, raw
 
 
 def records(folder: raw.Folder, split: str) -> dataset.Records:
@@ -64,10 +51,10 @@ train2014/COCO_train2014_000000000009.jpg    those of coco-text
     dataset.Dataset(
       name="stvqa",
       version="1.2.0",
-      features=features,
+      features=infovqa.features,
       sizes={"train": None, "val": None, "test": 4070},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

@@ -47,7 +47,7 @@ TextCaps_0.1_{train,val,test}.json
       features=features,
       sizes={"train": 21953, "val": 3166, "test": 3289},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

@@ -75,7 +75,7 @@ TextVQA_0.5.1_{train,val,test}.json
       features=features,
       sizes={"train": 34602, "val": 5000, "test": 5734},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

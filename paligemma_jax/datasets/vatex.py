@@ -38,7 +38,7 @@ vatex_public_test_english_v1.1.json
       features=msrvtt.features,
       sizes={"train": 22315, "valid": 2584, "test": 5135},  # videos that the reference could load
       records=records,
-      unlabelled=("train", "valid", "test"),
+      lenient=("train", "valid", "test"),
     ),
   ),
 )

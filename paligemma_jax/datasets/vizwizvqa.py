@@ -51,7 +51,7 @@ annotations/{train,val,test}.json
       features=features,
       sizes={"train": 20523, "val": 4319, "test": 8000},
       records=records,
-      unlabelled=("test",),
+      lenient=("test",),
     ),
   ),
 )

@@ -73,7 +73,7 @@ v2_mscoco_{train2014,val2014}_annotations.json
       features=features,
       sizes={"train": 443757, "validation": 214354, "test": 447793, "test-dev": 107394},
       records=records,
-      unlabelled=("test", "test-dev"),
+      lenient=("test", "test-dev"),
     ),
   ),
 )

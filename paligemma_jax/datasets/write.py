@@ -191,7 +191,7 @@ def _collect(data, folder, split, temporary, say) -> _Spool:
       except StopIteration:
         break
       except pictures.BadPicture:
-        if split not in data.unlabelled:
+        if split not in data.lenient:
           raise
         spool.left_out += 1
       except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
@@ -286,9 +286,8 @@ def _write_split(name, spool, features, template) -> tuple[list[int], int]:
 
   specs = features.get_serialized_info()
   for info in utils.flatten_nest_dict(specs).values():
-    info._tf_dtype = (
-      info.np_dtype
-    )  # of lists in lists TFDS asks for it, and would import TensorFlow
+    # Of lists in lists TFDS asks for it, and would import TensorFlow.
+    info._tf_dtype = info.np_dtype
   serializer = example_serializer.ExampleSerializer(specs)
   count = min(len(spool), max(1, math.ceil(spool.num_bytes / _SHARD)))
   ends = [round(len(spool) * (i + 1) / count) for i in range(count)]
