@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.data import examples, files, prepare, problems, sources
+from paligemma_jax.data import examples, files, prepare, problems, sources, tasks
 from paligemma_jax.processing import image
 
 HEADERS = 20_000  # about 3 s
@@ -44,7 +44,7 @@ def findings(
 ) -> list[str]:
   """One line per kind of mistake in a source, with the first place and the number of others."""
   try:
-    rules = examples.Rules.of(config, name)
+    rules = tasks.Rules.of(config, name)
     source = sources.open_source(config, name)
   except errors.UserError as e:
     return [str(e)]
@@ -70,7 +70,7 @@ def findings(
   return lines
 
 
-def needed_lengths(source, rules: examples.Rules, processor, train: bool) -> np.ndarray:
+def needed_lengths(source, rules: tasks.Rules, processor, train: bool) -> np.ndarray:
   """int32[N]: tokens of text that every record needs at most; 0 of what cannot be read.
 
   Args:

@@ -9,7 +9,6 @@ from paligemma_jax.data import files, sources, tasks
 from paligemma_jax.processing import augment as augments
 from paligemma_jax.processing import draw, image, masks
 
-Rules, Codes, drafts = tasks.Rules, tasks.Codes, tasks.drafts
 _EMBEDDED = 24  # records of an evaluation whose pictures its report can show
 
 
@@ -24,11 +23,11 @@ class Unanswered(UnreadableImage):
 def make(
   source: sources.Source,
   i: int,
-  rules: Rules,
+  rules: tasks.Rules,
   *,
   choose: Callable[[int], int] = lambda n: 0,
-  codes: Codes | None = None,
-  mirrored_codes: Codes | None = None,
+  codes: tasks.Codes | None = None,
+  mirrored_codes: tasks.Codes | None = None,
   extras: bool = False,
   rng: np.random.Generator | None = None,
   res: int = 0,
@@ -69,7 +68,7 @@ def make(
     if rules.fit == "pad":
       pictures = [image.pad_to_square(picture) for picture in pictures]
     size = pictures[object_image(record)].shape[:2]
-    options = drafts(record, rules, size, codes, rng)
+    options = tasks.drafts(record, rules, size, codes, rng)
     if rules.outline:
       pictures = [_outlined(p, record[rules.outline], rules, res, resize) for p in pictures]
     answer = tasks.answers(record, rules, _values(record, rules)) if is_text else None
@@ -102,7 +101,7 @@ def make(
   return structs.Example(pictures, draft.prefix, draft.suffix, kept)
 
 
-def with_pictures(rows: list[dict], source: sources.Source, rules: Rules) -> list[dict]:
+def with_pictures(rows: list[dict], source: sources.Source, rules: tasks.Rules) -> list[dict]:
   """The rows of an evaluation with pictures where only the place of their record is named.
 
   Args:

@@ -4,9 +4,9 @@ What stands where and what is drawn for it follow from the seed and the position
 Number of workers, number of processes and the step at which a run (re)starts do not matter, so
 resuming is slicing, and no state of the pipeline is stored.
 
-An example whose picture cannot be read, or that has no answer, stays in its place, black, with `valid` False and no
-supervised token, so that all others stay in theirs; a bound on the number of such pictures stops
-the run.
+An example whose picture cannot be read, or that has no answer, stays in its place, black, with
+`valid` False and no supervised token, so that all others stay in theirs; a bound on the number of
+such examples stops the run.
 """
 
 import dataclasses
@@ -144,7 +144,7 @@ def longest_suffix(sources: Mapping[str, Mapping], processor) -> int:
   longest = 0
   for name, config in sources.items():
     records = sources_lib.open_source(config, f"train.data.{name}")
-    rules = examples.Rules.of(config, f"train.data.{name}")
+    rules = tasks.Rules.of(config, f"train.data.{name}")
     _, answer, _ = prepare.token_lengths(records, rules, processor)
     longest = max(longest, int(answer.max(initial=0)))
   return longest
@@ -183,14 +183,14 @@ class _Source:
   """A source, opened, with all that a worker process needs to make examples of it."""
 
   records: sources_lib.Source
-  rules: examples.Rules
+  rules: tasks.Rules
   codes: prepare.MaskCodes | None
   mirrored_codes: prepare.MaskCodes | None  # where training may mirror the pictures
 
   @classmethod
   def open(cls, config, name, codec, needs_codes):
     records = sources_lib.open_source(config, name)
-    rules, codes, mirrored = examples.Rules.of(config, name), None, None
+    rules, codes, mirrored = tasks.Rules.of(config, name), None, None
     if rules.task in tasks.MASKED:
       if codec:
         codes = prepare.mask_codes(records, codec)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from paligemma_jax import cache, errors
-from paligemma_jax.data import examples, files, sources
+from paligemma_jax.data import examples, files, sources, tasks
 from paligemma_jax.processing import masks
 
 _VERSION = 2  # of what the cache holds; raise it when the computation changes
@@ -61,7 +61,7 @@ def mask_codes(
 
 
 def token_lengths(
-  source: sources.Source, rules: examples.Rules, processor
+  source: sources.Source, rules: tasks.Rules, processor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Tokens that every record needs at most, over all its drafts.
 
@@ -152,7 +152,7 @@ def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
   prompt, answer, whole = np.zeros((3, len(source)), np.int32)
   for i in range(len(source)):
     try:
-      options = examples.drafts(source[i], rules)
+      options = tasks.drafts(source[i], rules)
       prompts = [1 + count(d.prefix) + len(tokenizer.newline) for d in options]
       answers = [count(d.suffix) + 1 if d.suffix is not None else 0 for d in options]
     except (errors.UserError, LookupError, TypeError, ValueError, AttributeError):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.data import examples, files, tasks
+from paligemma_jax.data import files, tasks
 from paligemma_jax.processing import boxes, tokenizer
 
 NOTES = frozenset(["empty prefix", "another answer", "trained on itself", "round trip"])
@@ -60,7 +60,7 @@ class Report:
 
 
 def of_record(
-  record: dict, rules: examples.Rules, name: str, answered: bool = True
+  record: dict, rules: tasks.Rules, name: str, answered: bool = True
 ) -> Iterator[tuple[str, str]]:
   """Keys that are missing, of another type than they should be, or of a value that cannot be.
 
@@ -85,7 +85,7 @@ def of_record(
     yield from _object_keys(record, rules)
 
 
-def of_texts(record: dict, rules: examples.Rules) -> Iterator[tuple[str, str]]:
+def of_texts(record: dict, rules: tasks.Rules) -> Iterator[tuple[str, str]]:
   """Texts that are well-formed but hardly meant: empty ones, and tokens that do not exist."""
   if rules.task not in tasks.TEXTS:
     return

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.data import examples, files, problems
+from paligemma_jax.data import examples, files, problems, tasks
 from paligemma_jax.processing import boxes, image, masks
 
 
@@ -50,7 +50,7 @@ class Reader:
   A file that many records name is decoded once.
   """
 
-  def __init__(self, source, rules: examples.Rules, name: str, with_masks: bool):
+  def __init__(self, source, rules: tasks.Rules, name: str, with_masks: bool):
     """Opens nothing yet.
 
     Args:

@@ -109,7 +109,7 @@ def _card(row: structs.Batch, processor, codec, title: str) -> Image.Image:
 def row_of(
   source,
   i: int,
-  rules: examples.Rules,
+  rules: tasks.Rules,
   processor,
   *,
   text_len: int,

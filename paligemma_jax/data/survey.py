@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from paligemma_jax import errors
-from paligemma_jax.data import checks, examples, prepare, problems, reading, sources
+from paligemma_jax.data import checks, examples, prepare, problems, reading, sources, tasks
 
 _WINDOW = 1024  # records under way at a time
 _GUESSED = 100  # records that a task is told from
@@ -39,7 +39,7 @@ class Survey:
 
   name: str
   report: problems.Report | None = None
-  rules: examples.Rules | None = None
+  rules: tasks.Rules | None = None
   failure: str = ""
   num_pictures: int = 0
   num_objects: int = 0
@@ -82,7 +82,7 @@ def run(
     survey = Survey(name, text_len=text_len)
     found.append(survey)
     try:
-      survey.rules = examples.Rules.of(config, name)
+      survey.rules = tasks.Rules.of(config, name)
       survey.report = problems.Report(sources.open_source(config, name))
     except errors.UserError as e:
       survey.failure = str(e)
@@ -233,7 +233,7 @@ class _Copies:
   def _keys(self, seen: reading.Seen) -> set[bytes]:
     pictures = b"".join(p.digest for p in seen.pictures).hex()
     try:
-      return {_digest(pictures + d.prefix) for d in examples.drafts(seen.record, self._rules)}
+      return {_digest(pictures + d.prefix) for d in tasks.drafts(seen.record, self._rules)}
     except (errors.UserError, LookupError, TypeError, ValueError, AttributeError):
       return set()  # `problems` has told
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from paligemma_jax import errors, structs
 from paligemma_jax.data import examples as records
-from paligemma_jax.data import prepare, sources
+from paligemma_jax.data import prepare, sources, tasks
 from paligemma_jax.processing import image
 
 Pairs = Iterable[tuple[list[np.ndarray], dict]]
@@ -31,7 +31,7 @@ def examples(
     yield from (_in_memory(i, row) for i, row in enumerate(rows))
     return
   source = sources.open_source({"path": os.fspath(rows)}, "rows")
-  rules = records.Rules(task)
+  rules = tasks.Rules(task)
   codes = prepare.mask_codes(source, codec) if task == "segment" and codec is not None else None
   for i in range(len(source)):
     example = records.make(source, i, rules, codes=codes[i] if codes else None, extras=True)

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from paligemma_jax import errors
-from paligemma_jax.data import examples, sources
+from paligemma_jax.data import examples, sources, tasks
 from paligemma_jax.processing import masks
 
 CAT = {"label": "cat", "box": [0, 0, 20, 15]}
@@ -14,7 +14,7 @@ SEG = "".join(f"<seg{i:03d}>" for i in range(16))
 
 
 def _strings(record, size=(30, 40), codes=None, **rules):
-  found = examples.drafts(record, examples.Rules(**rules), size, codes)
+  found = tasks.drafts(record, tasks.Rules(**rules), size, codes)
   return [(d.prefix, d.suffix) for d in found]
 
 
@@ -61,7 +61,7 @@ def test_nothing_to_find_is_an_error(task):
 def test_a_whole_example(pictures, write):
   record = {"image": "p0.png", "prefix": "p", "suffix": ["s", "t"], "id": 7, "source": "web"}
   source = sources.Jsonl(write([record]))
-  made = examples.make(source, 0, examples.Rules(), choose=lambda n: n - 1, extras=True)
+  made = examples.make(source, 0, tasks.Rules(), choose=lambda n: n - 1, extras=True)
   assert (made.prefix, made.suffix) == ("p", "t")
   np.testing.assert_array_equal(made.images[0], np.array(Image.open(pictures / "p0.png")))
   assert made.extras == {
@@ -75,7 +75,7 @@ def test_several_pictures_boxes_refer_to_the_last_unless_said(pictures, write):
   other = {**record, "objects": [{"label": "cat", "box": [0, 0, 20, 15], "image": 0}]}
   named = {**record, "objects": [{"label": "cat", "box": [0, 0, 20, 15], "image": "p0.png"}]}
   source = sources.Jsonl(write([record, other, named]))
-  made = [examples.make(source, i, examples.Rules("detect"), extras=True) for i in range(3)]
+  made = [examples.make(source, i, tasks.Rules("detect"), extras=True) for i in range(3)]
   assert made[0].suffix == "<loc0000><loc0000><loc0512><loc1023> cat"
   assert made[1].suffix == made[2].suffix == f"{CAT_LOC} cat"
   assert made[0].extras["height"] == 28 and made[1].extras["height"] == 30
@@ -89,7 +89,7 @@ def test_masks_are_pictures_or_run_lengths_and_only_those_asked_for_are_given(pi
   record = {"image": "p0.png", "objects": [{**CAT, "mask": "m.png"}, DOG]}
   record["objects"].append({**CAT, "mask": masks.encode_rle(mask)})
   source = sources.Jsonl(write([record]))
-  rows = examples.make(source, 0, examples.Rules("segment"), extras=True).extras
+  rows = examples.make(source, 0, tasks.Rules("segment"), extras=True).extras
   assert [o["label"] for o in rows["objects"]] == ["cat", "cat"]
   for item in rows["objects"]:
     np.testing.assert_array_equal(item["mask"], mask)
@@ -106,12 +106,12 @@ def test_masks_are_pictures_or_run_lengths_and_only_those_asked_for_are_given(pi
 def test_what_cannot_be_read_is_named(pictures, write, record, message):
   source = sources.Jsonl(write([record]))
   with pytest.raises(errors.UserError, match=message):
-    examples.make(source, 0, examples.Rules())
+    examples.make(source, 0, tasks.Rules())
 
 
 def test_objects_that_another_data_set_lays_out_in_its_own_way_are_no_rows_of_ours(pictures, write):
   record = {"image": "p0.png", "prefix": "p", "suffix": "s", "objects": {"bbox": [[0, 0, 1, 1]]}}
-  made = examples.make(sources.Jsonl(write([record])), 0, examples.Rules(), extras=True)
+  made = examples.make(sources.Jsonl(write([record])), 0, tasks.Rules(), extras=True)
   assert made.suffix == "s" and "objects" not in made.extras
 
 
@@ -119,11 +119,11 @@ def test_a_mask_of_another_size_is_an_error(pictures, write):
   mask = {"size": [2, 2], "counts": [4]}
   source = sources.Jsonl(write([{"image": "p0.png", "objects": [{**CAT, "mask": mask}]}]))
   with pytest.raises(errors.UserError, match="mask has 2 x 2 pixels, the picture 40 x 30"):
-    examples.make(source, 0, examples.Rules("segment"), extras=True)
+    examples.make(source, 0, tasks.Rules("segment"), extras=True)
 
 
 def test_rules_are_checked():
   with pytest.raises(errors.UserError, match=r'd.task: "detct" is unknown; did you mean "detect"'):
-    examples.Rules.of({"task": "detct"}, "d")
+    tasks.Rules.of({"task": "detct"}, "d")
   with pytest.raises(errors.UserError, match='d.prefix: "answer {q" is no template'):
-    examples.Rules.of({"prefix": "answer {q"}, "d")
+    tasks.Rules.of({"prefix": "answer {q"}, "d")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import cache, errors
-from paligemma_jax.data import examples, prepare, sources
+from paligemma_jax.data import prepare, sources, tasks
 from paligemma_jax.models import vqvae
 from paligemma_jax.processing import masks
 
@@ -66,7 +66,7 @@ def test_lengths_are_those_of_the_layout(write, processor):
   tokenizer = processor.tokenizer
   long = "a cat and a dog"
   source = sources.Jsonl(write([{"prefix": "caption en", "suffix": ["yes", long]}, {"bad": 1}]))
-  prompt, answer, whole = prepare.token_lengths(source, examples.Rules(), processor)
+  prompt, answer, whole = prepare.token_lengths(source, tasks.Rules(), processor)
   assert prompt.tolist() == [1 + len(tokenizer.encode("caption en")) + 1, 0]
   assert answer.tolist() == [len(tokenizer.encode(long)) + 1, 0]
   assert whole.tolist() == [prompt[0] + len(tokenizer.encode(long)) + 1, 0]

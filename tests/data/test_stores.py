@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from paligemma_jax import errors
-from paligemma_jax.data import checks, examples, pipeline, sources
+from paligemma_jax.data import checks, examples, pipeline, sources, tasks
 from tests import toy
 
 
@@ -200,7 +200,7 @@ def test_array_records_of_json_hold_pictures_or_paths(tmp_path, pictures):
     write_array_record(tmp_path / f"{k}.array_record", [json.dumps(record).encode()])
   source = sources.open_source({"kind": "arrayrecord", "path": f"{tmp_path}/*.array_record"})
   assert [r["image"] for r in source] == [PICTURES[0], "p0.png"]
-  made = [examples.make(source, i, examples.Rules()) for i in range(2)]
+  made = [examples.make(source, i, tasks.Rules()) for i in range(2)]
   for example in made:
     np.testing.assert_array_equal(example.images[0], toy.pictures()[0])
   assert source.place(1) == f"{tmp_path}/*.array_record:1"

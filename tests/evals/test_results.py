@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paligemma_jax.data import examples, sources
+from paligemma_jax.data import examples, sources, tasks
 from paligemma_jax.evals import results
 from tests import toy
 
@@ -158,7 +158,7 @@ def test_pictures_of_records_are_found_by_their_place(tmp_path):
     Image.fromarray(picture).save(tmp_path / f"{i}.png")
     files.append((tmp_path / f"{i}.png").read_bytes())
   store = _Store([{"image": f, "prefix": "q", "suffix": "a"} for f in files])
-  rules = examples.Rules.of({"task": "text"}, "data")
+  rules = tasks.Rules.of({"task": "text"}, "data")
   rows = [{"image": "store:1", "id": 7}, {"image": "data:;base64,AA=="}]
   first, second = examples.with_pictures(rows, store, rules)
   np.testing.assert_array_equal(first["image"], toy.pictures()[1])
@@ -170,4 +170,4 @@ def test_rows_of_files_keep_their_paths(tmp_path):
   (tmp_path / "d.jsonl").write_text('{"image": "a.png", "prefix": "q", "suffix": "a"}\n')
   source = sources.open_source({"path": str(tmp_path / "d.jsonl")})
   rows = [{"image": str(tmp_path / "a.png")}]
-  assert examples.with_pictures(rows, source, examples.Rules.of({"task": "text"}, "data")) == rows
+  assert examples.with_pictures(rows, source, tasks.Rules.of({"task": "text"}, "data")) == rows

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from paligemma_jax.data import examples
+from paligemma_jax.data import examples, tasks
 
 MASK = np.zeros((30, 40), bool)
 MASK[3:9, 5:20] = True
@@ -10,5 +10,5 @@ MASK[3:9, 5:20] = True
 
 def red(source, i=0) -> np.ndarray:
   """bool[H, W]: where the picture of record i is red, as the model gets it."""
-  picture = examples.make(source, i, examples.Rules(prefix="x")).images[0]
+  picture = examples.make(source, i, tasks.Rules(prefix="x")).images[0]
   return (picture == [255, 0, 0]).all(axis=-1)
