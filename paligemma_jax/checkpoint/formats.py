@@ -1,5 +1,7 @@
 """The formats of checkpoints: recognised from the files, opened, loaded, saved, converted."""
 
+import hashlib
+import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -7,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from paligemma_jax import errors, storage
-from paligemma_jax.checkpoint import atomic, hf, lazy, names, npz, source, steps, stream
+from paligemma_jax.checkpoint import atomic, hf, lazy, manifest, names, npz, source, steps, stream
 from paligemma_jax.models import variants
 
 Source = source.Source
@@ -72,6 +74,29 @@ def _download(hub_id: str) -> str:
     raise errors.UserError(
       f"{hub_id} is no local path and cannot be fetched from the Hugging Face Hub: {reason}"
     ) from e
+
+
+def fingerprint(src: Source) -> str:
+  """Hex digest that changes when the weights of an opened checkpoint do; they are not read.
+
+  Of a step of ours counts its manifest, which has a checksum of every file; else the files' sizes
+  and times. The place counts as well: a copy has another digest.
+  """
+  path = storage.path(npz.split(src.path)[0])
+  parts = manifest.read(path) if src.format == "orbax" else None
+  if parts is None:
+    pattern = "*.safetensors" if src.format == "hf" else "**/*"
+    files = [path] if src.format == "npz" else path.glob(pattern)
+    parts = [[str(p), *_size_and_time(p)] for p in sorted(files) if p.is_file()]
+  text = json.dumps([str(path), parts])
+  return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _size_and_time(path: storage.Path) -> tuple[int, int]:
+  found = path.stat()
+  if storage.is_remote(path):
+    return found.length, found.mtime
+  return found.st_size, found.st_mtime_ns
 
 
 def load_params(src: Source, config: variants.ModelConfig, *args, **kwargs) -> dict:

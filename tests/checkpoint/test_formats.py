@@ -53,6 +53,25 @@ def test_every_format_to_every_other(tmp_path, first, last):
   toys.assert_same(source, flat)
 
 
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_a_fingerprint_changes_with_the_weights_alone(tmp_path, format):
+  def fingerprint(name, seed):
+    path = tmp_path / f"{name}{SUFFIX[format]}"
+    if not path.exists():
+      toys.write(path, format=format, seed=seed)
+    return formats.fingerprint(formats.open(path))
+
+  first = fingerprint("a", seed=0)
+  (tmp_path / "metrics.json").write_text("{}")
+  if format == "hf":
+    (tmp_path / "a/metrics.json").write_text("{}")
+  assert fingerprint("a", seed=0) == first
+  os.rename(tmp_path / f"a{SUFFIX[format]}", tmp_path / f"b{SUFFIX[format]}")
+  if format == "npz":
+    os.rename(tmp_path / "a.assets", tmp_path / "b.assets")
+  assert fingerprint("a", seed=1) != first
+
+
 @pytest.mark.parametrize("dtype", toys.DTYPES)
 def test_another_dtype_is_a_cast(tmp_path, dtype):
   _, flat = toys.write(tmp_path / "a.npz")
