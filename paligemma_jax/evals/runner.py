@@ -5,6 +5,7 @@ The only place that joins data, decoding and scores. The training loop and `pali
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -116,7 +117,9 @@ class Evaluator:
       answer = self.chooser(answers)
     else:
       answer = self.generator(max_new_tokens, sampler, constrain, has_objects)
-    scores, rows = run(batches, answer, score, lambda rows: read(_gathered(rows)))
+    sizes: list[int] = []
+    batches = _counted(batches, sizes)
+    scores, rows = run(batches, answer, score, lambda rows: read(_gathered(rows, sizes)))
     name = next((name for name in ("mask_iou", "miou") if name in scores), None)
     if name and self.codec is not None:
       truths = read([{**row, "prediction": _first(row["suffix"])} for row in rows])
@@ -125,7 +128,9 @@ class Evaluator:
 
   def measure(self, batches: Batches) -> tuple[Scores, list[dict]]:
     """Scores of the true suffixes, in nats; batches have the training layout."""
-    rows = _gathered(list(perplexity.measure(batches, self._nll)))
+    sizes: list[int] = []
+    rows = list(perplexity.measure(_counted(batches, sizes), self._nll))
+    rows = _gathered(rows, sizes)
     score = metrics.METRICS["perplexity"]
     return score(rows), metrics.with_scores(score, rows)
 
@@ -213,6 +218,7 @@ def run_config(
   rules: sharding.Rules,
   names: Iterable[str] | None = None,
   progress: bool = True,
+  keep: Callable[[str, Scores, list[dict]], None] = lambda name, scores, rows: None,
 ) -> dict[str, tuple[Scores, list[dict]]]:
   """Runs the evaluations of a config; {name: (scores, rows)} as `run` returns them.
 
@@ -221,6 +227,7 @@ def run_config(
     model, params, processor, codec, mesh, rules: as `Evaluator`.
     names: which evaluations, in this order; None: all.
     progress: whether to show a bar on a terminal.
+    keep: called as `keep(name, scores, rows)` when an evaluation is done, before the next begins.
 
   Raises:
     errors.UserError: an unknown name or metric, unreadable data, masks without a codec.
@@ -268,6 +275,7 @@ def run_config(
           one.get("answers", ()),
         )
       results[name] = _with_unreadable(*results[name], batches.unreadable)
+    keep(name, *results[name])
   return results
 
 
@@ -328,8 +336,24 @@ def _with_unreadable(scores: Scores, rows: list[dict], unreadable: dict[str, str
   return ({**scores, "unreadable": float(count)} if count else scores), rows
 
 
-def _gathered(rows: list[dict]) -> list[dict]:
-  rows = sharding.gather_rows(rows)
+def _counted(batches: Batches, sizes: list[int]) -> Batches:
+  """The batches; `sizes` grows by the number of rows of each."""
+  for batch, rows in batches:
+    sizes.append(len(rows))
+    yield batch, rows
+
+
+def _gathered(rows: list[dict], sizes: Sequence[int]) -> list[dict]:
+  """The rows of all processes in the order of the data, which gives each a share of every batch.
+
+  Args:
+    rows: of this process.
+    sizes: how many of them are of each batch.
+  """
+  left = iter(rows)
+  parts = [(number, list(itertools.islice(left, size))) for number, size in enumerate(sizes)]
+  parts = sorted(sharding.gather_rows(parts), key=lambda part: part[0])
+  rows = [row for _, part in parts for row in part]
   if not rows:
     raise errors.UserError("nothing to evaluate: no examples")
   return rows
