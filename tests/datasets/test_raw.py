@@ -122,4 +122,4 @@ def test_bytes_behind_a_picture_do_no_harm(folder):
   scenes.save(folder.root / "a.jpg", scenes.scene(0).picture())
   with open(folder.root / "a.jpg", "ab") as f:
     f.write(b"appended by a camera")
-  folder.picture("a.jpg").probe()
+  assert folder.picture("a.jpg").probe() == (folder.root / "a.jpg").stat().st_size
