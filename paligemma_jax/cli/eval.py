@@ -4,18 +4,23 @@
   paligemma eval --config transfers/okvqa.py --config transfers/gqa.py --ckpt A --ckpt B --workdir DIR
 
 With --workdir also writes DIR/results.json (the table), DIR/results.html (the table and predictions
-with their pictures), DIR/metrics.json and DIR/predictions/NAME.jsonl; of several configs the last two
-and the predictions' page are in DIR/CONFIG. With --expect the exit status is 1 if a published score
-is not reached.
+with their pictures), DIR/metrics.json, DIR/predictions/NAME.jsonl and DIR/evaluated.json; of several
+configs the last three and the predictions' page are in DIR/CONFIG. The same command again goes on:
+evaluations that are done, with the same settings, data and checkpoint, keep their scores.
+
+With --expect the exit status is 1 if a published score is not reached.
 """
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import paligemma_jax
 from paligemma_jax import errors, storage
 from paligemma_jax.cli import config, generate, runtime, train
 
@@ -52,17 +57,16 @@ def run(args: argparse.Namespace) -> None:
   opened = [_open(one.settings, one.evals) for one in transfers]  # no mistake waits for a model
   found, several = [], len(transfers) > 1
   try:
-    for one, parts in zip(transfers, opened):
-      scored = _evaluate(*parts, one.evals)
-      measures = {name: parts[0].evals[name].metric for name in one.evals}
+    for one, (c, inputs) in zip(transfers, opened):
+      folder = workdir and (workdir / one.name if several else workdir)
+      scored = _score(one, c, inputs, folder)
       expect = one.settings.expect.to_dict()
-      scores = results.collect(one.name, scored, measures, expect, one.spec, parts[0].model.init)
-      found += scores
-      if workdir is not None:
-        folder = workdir / one.name if several else workdir
-        _write(folder, one.name, parts[0], scored, scores)
+      lines = results.collect(one.name, scored, expect, one.spec, c.model.init)
+      found += lines
+      if folder is not None:
+        _write(folder, one.name, c, scored, lines)
         if several:
-          results.write_page(workdir / "results.html", f"{len(transfers)} transfers", found)
+          results.write_page(workdir / results.PAGE, f"{len(transfers)} transfers", found)
         results.write_json(workdir / "results.json", found)
   finally:  # what was scored before an error is not lost
     if found:
@@ -154,8 +158,66 @@ def _open(given, names: list[str]) -> tuple:
   return c, inputs
 
 
-def _evaluate(c, inputs, names: list[str]) -> dict[str, tuple[dict, list[dict]]]:
-  """{name: (scores, rows)} of the named evaluations of the model in `c.model.init`."""
+def _score(one: _Transfer, c, inputs, folder: storage.Path | None) -> dict[str, Mapping]:
+  """{evaluation: scores with their intervals}; what the folder has of them is not evaluated again."""
+  from paligemma_jax.evals import evaluated, predictions, results
+
+  settings = None if folder is None else _settings(c, inputs, one.evals)
+  scored = {} if folder is None else evaluated.find(folder, settings)
+  left = [name for name in one.evals if name not in scored]
+  if scored:
+    which = f"{', '.join(scored)} " if left else ""
+    print(f"{one.name}: {which}evaluated before, scores kept", flush=True)
+
+  def keep(name, scores, rows):
+    scored[name] = results.with_intervals(c.evals[name].metric, scores, rows)
+    if folder is not None:
+      predictions.write(folder, name, rows)
+      evaluated.add(folder, name, settings[name], scored[name])
+
+  if left:
+    _evaluate(c, inputs, left, keep)
+  return {name: scored[name] for name in one.evals}
+
+
+def _settings(c, inputs, names: list[str]) -> dict[str, dict | None]:
+  """{evaluation: what its result depends on}; None where a function of the config's own scores."""
+  from paligemma_jax import vlm
+  from paligemma_jax.checkpoint import formats
+  from paligemma_jax.data import sources
+  from paligemma_jax.train import settings
+
+  codec = {name: x.tobytes() for name, x in (inputs.codec or {}).items()}
+  plain = settings.plain(c)
+  shared = {
+    "version": paligemma_jax.__version__,
+    "checkpoint": [inputs.source.path, formats.fingerprint(inputs.source)],
+    "model": inputs.config.to_dict(),
+    "dtype": c.model.dtype or vlm.default_dtype(),
+    "processor": _digest(inputs.processor.to_files()),
+    "codec": _digest(codec),
+    "input": plain["input"],
+    "seed": c.seed,
+  }
+
+  def of(name):
+    data = sources.open_source(c.evals[name].data, f"evals.{name}.data")
+    how = {key: value for key, value in plain["evals"][name].items() if key != "every"}
+    return json.loads(json.dumps({"evaluation": how, "data": data.content_hash(), **shared}))
+
+  return {name: None if callable(c.evals[name].metric) else of(name) for name in names}
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+  """Hex digest of names and contents."""
+  digest = hashlib.blake2b(digest_size=16)
+  for name, data in sorted(files.items()):
+    digest.update(f"{name} {len(data)} ".encode() + data)
+  return digest.hexdigest()
+
+
+def _evaluate(c, inputs, names: list[str], keep) -> None:
+  """Evaluates the model in `c.model.init`; `keep` gets every result as in `runner.run_config`."""
   import jax
 
   from paligemma_jax import vlm
@@ -169,23 +231,23 @@ def _evaluate(c, inputs, names: list[str]) -> dict[str, tuple[dict, list[dict]]]
   model = paligemma.PaliGemma(inputs.config, c.model.dtype or vlm.default_dtype(), rules=rules)
   params = formats.load_params(inputs.source, inputs.config, mesh=mesh, rules=rules)
   with jax.set_mesh(mesh):
-    return runner.run_config(
-      c, model, params, inputs.processor, inputs.codec, mesh, rules, names=names
-    )
+    parts = model, params, inputs.processor, inputs.codec, mesh, rules
+    runner.run_config(c, *parts, names=names, keep=keep)
 
 
-def _write(folder: storage.Path, title: str, c, scored: dict, scores: list) -> None:
-  """predictions/NAME.jsonl, metrics.json and results.html of one config, each whole or not at all."""
+def _write(folder: storage.Path, title: str, c, scored: Mapping, lines: list) -> None:
+  """metrics.json and results.html of one config, each whole or not at all."""
   from paligemma_jax.data import examples, sources, tasks
-  from paligemma_jax.evals import predictions, results
+  from paligemma_jax.evals import evaluated, predictions, results
 
   def see(name, rows):
     data = c.evals[name].data
     rules = tasks.Rules.of(data, f"evals.{name}.data")
     return examples.with_pictures(rows, sources.open_source(data, f"evals.{name}.data"), rules)
 
-  for name, (_, rows) in scored.items():
-    predictions.write(folder, name, rows)
-  metrics = {name: values for name, (values, _) in scored.items()}
+  metrics = {name: {key: v[0] for key, v in scores.items()} for name, scores in scored.items()}
   storage.write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-  results.write_page(folder / "results.html", title, scores, results.predictions(scored, see))
+  if not evaluated.is_shown(folder, lines):
+    rows = {name: predictions.read(predictions.path(folder, name)) for name in scored}
+    results.write_page(folder / results.PAGE, title, lines, results.predictions(rows, see))
+    evaluated.show(folder, lines)

@@ -19,6 +19,11 @@ FOLDER = "predictions"
 _FIRST = ("id", "image", "prefix", "prediction", "suffix", "scores")
 
 
+def path(workdir: str | os.PathLike, name: str) -> storage.Path:
+  """Where the predictions of an evaluation lie in a workdir."""
+  return storage.path(workdir) / FOLDER / f"{name}.jsonl"
+
+
 def write(workdir: str | os.PathLike, name: str, rows: list[dict]) -> storage.Path:
   """Writes WORKDIR/predictions/NAME.jsonl, whole or not at all, and returns its path.
 
@@ -28,14 +33,14 @@ def write(workdir: str | os.PathLike, name: str, rows: list[dict]) -> storage.Pa
     rows: as `runner.run` returns them, masks as bool[H, W]. Pictures held in memory instead of
       read from a path are left out.
   """
-  path = storage.path(workdir) / FOLDER / f"{name}.jsonl"
-  storage.write_whole(path, "".join(_line(row) + "\n" for row in rows))
-  return path
+  target = path(workdir, name)
+  storage.write_whole(target, "".join(_line(row) + "\n" for row in rows))
+  return target
 
 
-def read(path: str | os.PathLike) -> list[dict]:
+def read(file: str | os.PathLike) -> list[dict]:
   """The rows of one such file, masks as bool[H, W]."""
-  lines = storage.path(path).read_bytes().split(b"\n")
+  lines = storage.path(file).read_bytes().split(b"\n")
   rows = [json.loads(line) for line in lines if line.strip()]
   return [
     {**row, **{k: _opened(row[k]) for k in ("pred_objects", "objects") if row.get(k)}}

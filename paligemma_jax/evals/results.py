@@ -16,6 +16,8 @@ from typing import Any
 from paligemma_jax import metrics, storage
 from paligemma_jax.evals import calibration, charts, expected, gallery, theme
 
+Values = Mapping[str, tuple[float, float | None, float | None]]  # score -> value, low, high
+PAGE = "results.html"
 _MOST = 50  # rows from the beginning of an evaluation, and as many of the worst
 _PICTURES = 1200  # of a page, some 10 kB each; its evaluations share them
 _LEAST = 4  # of the first, and of the worst, however many evaluations there are
@@ -52,10 +54,20 @@ class Score:
     return "" if self.published is None else MARKS[self.passed]
 
 
+def with_intervals(metric: str | Callable, scores: Mapping, rows: list[dict]) -> Values:
+  """The scores of an evaluation with the ends of their intervals, None for what has none.
+
+  Args:
+    metric: what scored.
+    scores, rows: as `runner.run` returns them.
+  """
+  ends = metrics.interval(metrics.resolve(metric), rows)
+  return {name: (value, *ends.get(name, (None, None))) for name, value in scores.items()}
+
+
 def collect(
   transfer: str,
-  results: Mapping[str, tuple[dict, list[dict]]],
-  measures: Mapping[str, str | Callable],
+  scored: Mapping[str, Values],
   expect: Mapping[str, Mapping[str, Any]],
   config: str = "",
   ckpt: str = "",
@@ -64,22 +76,16 @@ def collect(
 
   Args:
     transfer: its name.
-    results: evaluation -> (scores, rows), as `runner.run_config` returns them.
-    measures: evaluation -> its metric.
+    scored: evaluation -> its scores, as `with_intervals` makes them.
     expect: the config's; see `expected.compare`.
     config, ckpt: what was evaluated, for readers.
   """
-  values = {name: scores for name, (scores, _) in results.items()}
-  intervals = {}
-  for name, (scores, rows) in results.items():
-    ends = metrics.interval(metrics.resolve(measures[name]), rows)
-    intervals |= {f"{name}/{key}": ends[key] for key in scores if key in ends}
   about, lines = dict(config=config, ckpt=ckpt), {}
-  for name, scores in values.items():
-    for key, value in scores.items():
-      full = f"{name}/{key}"
-      ends = intervals.get(full, (None, None))
-      lines[full] = Score(transfer, full, (name,), value, *ends, **about)
+  for name, scores in scored.items():
+    for key, ends in scores.items():
+      lines[f"{name}/{key}"] = Score(transfer, f"{name}/{key}", (name,), *ends, **about)
+  values = {name: {key: v[0] for key, v in scores.items()} for name, scores in scored.items()}
+  intervals = {name: (line.low, line.high) for name, line in lines.items() if line.low is not None}
   for one in expected.compare(expect, values):
     name = one.name.removeprefix("-")
     line = lines.get(name)
@@ -130,14 +136,19 @@ def _ends(one: Score) -> str:
   return "" if one.low is None else f"{_number(one.low)} – {_number(one.high)}"
 
 
-def write_json(path: storage.Path, scores: Sequence[Score]) -> None:
-  """A list of objects with the fields of `Score`, null for numbers that are not finite."""
+def to_json(scores: Sequence[Score]) -> list[dict[str, Any]]:
+  """Objects with the fields of `Score` as JSON holds them, null for numbers that are not finite."""
 
   def known(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
   objects = [{k: known(v) for k, v in dataclasses.asdict(one).items()} for one in scores]
-  lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in objects)
+  return json.loads(json.dumps(objects))
+
+
+def write_json(path: storage.Path, scores: Sequence[Score]) -> None:
+  """A list of the objects of `to_json`, one a line."""
+  lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in to_json(scores))
   storage.write_whole(path, f"[\n{lines}\n]\n")
 
 
@@ -224,17 +235,16 @@ def _framed(rows: Sequence[str], *before: str) -> str:
 
 
 def predictions(
-  results: Mapping[str, tuple[dict, list[dict]]],
+  rows: Mapping[str, list[dict]],
   see: Callable[[str, list[dict]], list[dict]] = lambda name, rows: rows,
 ) -> str:
   """HTML: galleries of the first and the worst predictions, and how far scores of boxes can be believed.
 
   Args:
-    results: evaluation -> (scores, rows).
+    rows: evaluation -> its rows, as `runner.run` returns them.
     see: (evaluation, rows to be shown) -> the same rows with pictures that can be read.
   """
-  share = max(_LEAST, min(_MOST, _PICTURES // 2 // max(len(results), 1)))
-  rows = {name: found for name, (_, found) in results.items()}
+  share = max(_LEAST, min(_MOST, _PICTURES // 2 // max(len(rows), 1)))
   sections = [
     gallery.section(name, found, share, share, lambda shown, name=name: see(name, shown))
     for name, found in rows.items()

@@ -1,11 +1,13 @@
-"""`paligemma eval` of several configs: one table, a page of all and a page of each."""
+"""`paligemma eval` of several configs: one table, a page of all and a page of each; going on."""
 
 import json
+import shutil
 
 import pytest
 
 from paligemma_jax.cli import eval as command
 from paligemma_jax.cli import main
+from paligemma_jax.evals import runner
 
 CONFIG = """
 from paligemma_jax.transfers import common
@@ -61,7 +63,9 @@ def test_one_config_has_all_in_the_workdir_itself(configs, ckpt, tmp_path, run):
   out = tmp_path / "out"
   run("eval", "--config", configs[0], "--ckpt", ckpt, "--workdir", out)
   names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-  assert names == {"metrics.json", "results.json", "results.html", "predictions/val.jsonl"}
+  assert names == {
+    "metrics.json", "results.json", "results.html", "predictions/val.jsonl", "evaluated.json"
+  }  # fmt: skip
 
 
 def test_a_mistake_in_the_last_config_is_told_before_anything_is_evaluated(
@@ -77,6 +81,104 @@ def test_a_mistake_in_the_last_config_is_told_before_anything_is_evaluated(
   message = refuse("eval", *both[:2], "--config", none, "--ckpt", ckpt, "--expect", *out)
   assert f"{none} has no published scores" in message
   assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+  """Names of the evaluations that were begun, of all commands; `stop_after` ends one like a kill."""
+
+  class Begun(list):
+    stop_after = None
+
+  begun, run_config = Begun(), runner.run_config
+
+  def counted(config, *parts, names, keep):
+    def keep_or_stop(name, scores, rows):
+      begun.append(name)
+      keep(name, scores, rows)
+      if len(begun) == begun.stop_after:
+        raise KeyboardInterrupt
+
+    return run_config(config, *parts, names=names, keep=keep_or_stop)
+
+  monkeypatch.setattr(runner, "run_config", counted)
+  return begun
+
+
+def contents(folder):
+  """Path -> bytes of all files."""
+  return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_killed_command_goes_on_where_it_stopped(configs, ckpt, tmp_path, capsys, evaluated):
+  args = ["eval", "--config", configs[0], "--config", configs[1], "--ckpt", ckpt, "--expect"]
+  assert main.main([*args, "--workdir", str(tmp_path / "whole")]) == 1
+  whole = capsys.readouterr()
+
+  out, evaluated.stop_after = ["--workdir", str(tmp_path / "out")], 3
+  assert main.main([*args, *out]) == 1
+  assert "interrupted" in capsys.readouterr().err
+  evaluated.clear()
+  assert main.main([*args, *out]) == 1
+  said = capsys.readouterr()
+  assert evaluated == ["val"]  # of the second
+  assert said.out == "first: evaluated before, scores kept\n" + whole.out
+  assert said.err.splitlines()[-1] == whole.err.splitlines()[-1]
+  assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+  assert main.main([*args, *out]) == 1
+  assert evaluated == ["val"] and "second: evaluated before" in capsys.readouterr().out
+  assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.fixture
+def two(configs, tmp_path):
+  """The first config with a second evaluation, on a copy of the questions."""
+  text = (tmp_path / "first.py").read_text()
+  copy = str(shutil.copy(tmp_path / "data.jsonl", tmp_path / "test.jsonl"))
+  more = f"  c.evals.test = common.evaluate(common.jsonl({copy!r}), 'exact_match', max_new_tokens=2, batch_size=8)\n"
+  (tmp_path / "two.py").write_text(text.replace("  source =", f"{more}  source ="))
+  return str(tmp_path / "two.py")
+
+
+def test_what_differs_is_evaluated_anew(two, ckpt, tmp_path, run, evaluated):
+  own = shutil.copytree(ckpt, tmp_path / "ckpt")
+  out = tmp_path / "out"
+
+  def again(*more):
+    evaluated.clear()
+    shown = run("eval", "--config", two, "--ckpt", own, "--workdir", out, *more)
+    assert all(f"{name}/exact_match" in shown for name in ("val", "test"))
+    assert len((out / "results.html").read_text().split("<img")) == 17
+    return list(evaluated), shown.partition(" evaluated before")[0]
+
+  run("eval", "--config", two, "--ckpt", own, "--workdir", out, "--evals", "val")
+  assert again() == (["test"], "two: val")
+  assert again()[0] == []
+  assert again("--config.train.lr=1", "--config.evals.val.every=0.5")[0] == []  # of training
+  assert again("--config.evals.val.max_new_tokens=3") == (["val"], "two: test")
+  assert again() == (["val"], "two: test")
+  assert again("--config.seed=1")[0] == again()[0] == ["test", "val"]
+  (out / "predictions/test.jsonl").write_text("")
+  assert again() == (["test"], "two: val")
+  with (tmp_path / "test.jsonl").open("a") as file:
+    file.write("\n")
+  assert again() == (["test"], "two: val")
+  (weights,) = own.glob("*.safetensors")
+  weights.write_bytes(weights.read_bytes())  # another training of the same name and size
+  assert again()[0] == ["test", "val"]
+  (out / "evaluated.json").write_text("{")
+  assert again()[0] == ["test", "val"]
+
+
+def test_a_published_score_that_changes_needs_no_evaluation(configs, ckpt, tmp_path, evaluated):
+  args = ["eval", "--config", configs[0], "--ckpt", ckpt, "--workdir", str(tmp_path), "--expect"]
+  assert main.main(args) == 0
+  config = tmp_path / "first.py"
+  config.write_text(config.read_text().replace('"value": 0.0', '"value": 3.0'))
+  assert main.main(args) == 1
+  assert evaluated == ["val"]
+  assert "3.0000" in (tmp_path / "results.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ def scored(rows=ROWS):
   return {"exact_match": sum(right) / len(right)}, rows
 
 
+def values(rows=ROWS):
+  return results.with_intervals("exact_match", *scored(rows))
+
+
 def entry(value, *scores, std=None):
   return {"scores": scores, "value": value, "std": std, "source": "a paper"}
 
@@ -30,14 +34,13 @@ def entry(value, *scores, std=None):
 @pytest.fixture
 def lines():
   """Two evaluations; published are the score of one, their mean, and one that did not run."""
-  found = {"val": scored(), "test": scored(ROWS[:2])}
+  found = {"val": values(), "test": values(ROWS[:2])}
   expect = {
     "val/exact_match": entry(0.8, "val/exact_match", std=0.02),
     "both": entry(0.6, "val/exact_match", "test/exact_match"),
     "server": entry(0.5, "server/exact_match"),
   }
-  measures = dict.fromkeys(found, "exact_match")
-  return results.collect("vqa", found, measures, expect, "vqa.py", "<CKPT>")
+  return results.collect("vqa", found, expect, "vqa.py", "<CKPT>")
 
 
 def test_every_score_stands_beside_the_published_one(lines):
@@ -56,8 +59,8 @@ def test_scores_have_intervals_and_means_the_mean_of_their_ends(lines):
 
 
 def test_the_sign_of_lower_is_better_is_not_shown():
-  found, expect = {"val": scored()}, {"-val/exact_match": entry(0.1, "val/exact_match")}
-  (line,) = results.collect("x", found, {"val": "exact_match"}, expect)
+  expect = {"-val/exact_match": entry(0.1, "val/exact_match")}
+  (line,) = results.collect("x", {"val": values()}, expect)
   assert line.score == "val/exact_match" and line.passed is False
 
 
@@ -108,7 +111,7 @@ class _Page(html.parser.HTMLParser):
 
 def test_a_page_shows_its_predictions_and_leads_to_them(lines, tmp_path):
   path = tmp_path / "results.html"
-  galleries = results.predictions({"val": scored(), "test": scored(ROWS[:2])})
+  galleries = results.predictions({"val": scored()[1], "test": scored(ROWS[:2])[1]})
   results.write_page(path, "vqa", lines, galleries)
   page = _Page(path)
   assert (
@@ -129,7 +132,7 @@ def test_the_page_of_several_leads_to_those_of_each(lines, tmp_path):
 
 
 def test_many_evaluations_share_the_pictures_of_a_page():
-  many = {f"e{i}": scored(ROWS * 50) for i in range(40)}
+  many = {f"e{i}": scored(ROWS * 50)[1] for i in range(40)}
   cards = results.predictions(many).count("<article")
   assert cards == 40 * 2 * 15  # 1,200
 
