@@ -6,7 +6,8 @@
 With --workdir also writes DIR/results.json (the table), DIR/results.html (the table and predictions
 with their pictures), DIR/metrics.json, DIR/predictions/NAME.jsonl and DIR/evaluated.json; of several
 configs the last three and the predictions' page are in DIR/CONFIG. The same command again goes on:
-evaluations that are done, with the same settings, data and checkpoint, keep their scores.
+evaluations that are done, with the same settings, data and checkpoint, keep their scores. Started in
+several processes, as `paligemma train` can be, they share the work; the first one writes and prints.
 
 With --expect the exit status is 1 if a published score is not reached.
 """
@@ -53,8 +54,11 @@ def run(args: argparse.Namespace) -> None:
   workdir = storage.path(args.workdir) if args.workdir else None
   runtime.start()
   from paligemma_jax.evals import results  # imports JAX
+  from paligemma_jax.train import processes
 
+  processes.join()
   opened = [_open(one.settings, one.evals) for one in transfers]  # no mistake waits for a model
+  _check_same([inputs.source.path for _, inputs in opened])
   found, several = [], len(transfers) > 1
   try:
     for one, (c, inputs) in zip(transfers, opened):
@@ -63,13 +67,13 @@ def run(args: argparse.Namespace) -> None:
       expect = one.settings.expect.to_dict()
       lines = results.collect(one.name, scored, expect, one.spec, c.model.init)
       found += lines
-      if folder is not None:
+      if folder is not None and processes.is_first():
         _write(folder, one.name, c, scored, lines)
         if several:
           results.write_page(workdir / results.PAGE, f"{len(transfers)} transfers", found)
         results.write_json(workdir / "results.json", found)
   finally:  # what was scored before an error is not lost
-    if found:
+    if found and processes.is_first():
       print(runtime.table(results.cells(found), right=range(1 + several, 6 + several)))
   if args.expect:
     _refuse_failed(found)
@@ -158,18 +162,37 @@ def _open(given, names: list[str]) -> tuple:
   return c, inputs
 
 
+def _check_same(paths: list[str]) -> None:
+  """Raises a UserError if the processes opened different checkpoints, as of a run under way."""
+  from paligemma_jax import sharding
+
+  for found in zip(*sharding.gather_rows([[pathlib.PurePath(path).name for path in paths]])):
+    if len(set(found)) > 1:
+      raise errors.UserError(
+        f"--ckpt: the processes found different checkpoints ({', '.join(sorted(set(found)))});"
+        " name the same step for all, WORKDIR/checkpoints/STEP"
+      )
+
+
 def _score(one: _Transfer, c, inputs, folder: storage.Path | None) -> dict[str, Mapping]:
   """{evaluation: scores with their intervals}; what the folder has of them is not evaluated again."""
   from paligemma_jax.evals import evaluated, predictions, results
+  from paligemma_jax.train import processes
 
-  settings = None if folder is None else _settings(c, inputs, one.evals)
-  scored = {} if folder is None else evaluated.find(folder, settings)
+  is_first = processes.is_first()
+  settings, scored = dict.fromkeys(one.evals), {}
+  if folder is not None and is_first:
+    settings = _settings(c, inputs, one.evals)
+    scored = evaluated.find(folder, settings)
+  scored = processes.of_first(scored)
   left = [name for name in one.evals if name not in scored]
-  if scored:
+  if scored and is_first:
     which = f"{', '.join(scored)} " if left else ""
     print(f"{one.name}: {which}evaluated before, scores kept", flush=True)
 
   def keep(name, scores, rows):
+    if not is_first:
+      return
     scored[name] = results.with_intervals(c.evals[name].metric, scores, rows)
     if folder is not None:
       predictions.write(folder, name, rows)
@@ -177,6 +200,7 @@ def _score(one: _Transfer, c, inputs, folder: storage.Path | None) -> dict[str, 
 
   if left:
     _evaluate(c, inputs, left, keep)
+  scored = processes.of_first(scored)
   return {name: scored[name] for name in one.evals}
 
 
@@ -224,7 +248,7 @@ def _evaluate(c, inputs, names: list[str], keep) -> None:
   from paligemma_jax.checkpoint import formats
   from paligemma_jax.evals import runner
   from paligemma_jax.models import paligemma
-  from paligemma_jax.train import setup
+  from paligemma_jax.train import processes, setup
 
   for name in names:  # each batch must divide
     mesh, rules = setup.make_mesh(c.mesh, c.evals[name].batch_size)
@@ -232,7 +256,7 @@ def _evaluate(c, inputs, names: list[str], keep) -> None:
   params = formats.load_params(inputs.source, inputs.config, mesh=mesh, rules=rules)
   with jax.set_mesh(mesh):
     parts = model, params, inputs.processor, inputs.codec, mesh, rules
-    runner.run_config(c, *parts, names=names, keep=keep)
+    runner.run_config(c, *parts, names=names, progress=processes.is_first(), keep=keep)
 
 
 def _write(folder: storage.Path, title: str, c, scored: Mapping, lines: list) -> None:

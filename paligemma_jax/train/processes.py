@@ -1,4 +1,4 @@
-"""Several processes that train as one: joining them, and stopping them together."""
+"""Several processes that train or evaluate as one: joining them, and stopping them together."""
 
 import contextlib
 import glob
@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from paligemma_jax import errors
 
@@ -85,6 +86,20 @@ def wait(what: str) -> None:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices(what)
+
+
+def is_first() -> bool:
+  """Whether this process is the one that writes and prints."""
+  import jax
+
+  return jax.process_index() == 0
+
+
+def of_first(value: Any) -> Any:
+  """The value of process 0, in every process; the others' are not looked at."""
+  from paligemma_jax import sharding
+
+  return sharding.gather_rows([value] if is_first() else [])[0]
 
 
 @contextlib.contextmanager

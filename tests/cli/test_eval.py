@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 
+from paligemma_jax import errors
 from paligemma_jax.cli import eval as command
 from paligemma_jax.cli import main
 from paligemma_jax.evals import runner
+from tests.train import toy_run
 
 CONFIG = """
 from paligemma_jax.transfers import common
@@ -92,14 +95,14 @@ def evaluated(monkeypatch):
 
   begun, run_config = Begun(), runner.run_config
 
-  def counted(config, *parts, names, keep):
+  def counted(config, *parts, names, progress, keep):
     def keep_or_stop(name, scores, rows):
       begun.append(name)
       keep(name, scores, rows)
       if len(begun) == begun.stop_after:
         raise KeyboardInterrupt
 
-    return run_config(config, *parts, names=names, keep=keep_or_stop)
+    return run_config(config, *parts, names=names, progress=False, keep=keep_or_stop)
 
   monkeypatch.setattr(runner, "run_config", counted)
   return begun
@@ -192,3 +195,71 @@ def test_a_published_score_that_changes_needs_no_evaluation(configs, ckpt, tmp_p
 )
 def test_a_transfer_is_called_by_what_tells_it_from_the_others(specs, names):
   assert command._names(specs) == names
+
+
+def test_processes_that_found_different_steps_are_stopped(monkeypatch):
+  other = ["run/checkpoints/200"]
+  monkeypatch.setattr("paligemma_jax.sharding.gather_rows", lambda rows: [*rows, ["100"]])
+  command._check_same(["run/checkpoints/100"])
+  with pytest.raises(
+    errors.UserError, match="different checkpoints .100, 200.; name the same step"
+  ):
+    command._check_same(other)
+
+
+SAMPLED = """
+from paligemma_jax.transfers import common
+
+def get_config(arg=None):
+  c = common.base(0, text_len=32)
+  c.model.dtype = "float32"
+  data = common.jsonl({data!r})
+  c.evals.sampled = common.evaluate(
+    data, "exact_match", sampler="temperature:1.0", max_new_tokens=3, batch_size=8)
+  c.evals.likely = common.evaluate(data, "exact_match", answers=("red", "blue", "no"), batch_size=8)
+  c.evals.nll = common.evaluate(data, "perplexity", batch_size=8)
+  published = {{"scores": ("sampled/exact_match",), "value": 2.0, "std": None, "source": "a paper"}}
+  c.expect = {{"sampled/exact_match": published}}
+  return c
+"""
+
+
+def leaves(value) -> list:
+  """The strings and numbers in JSON, in their order."""
+  if isinstance(value, dict):
+    value = list(value.values())
+  return [x for one in value for x in leaves(one)] if isinstance(value, list) else [value]
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(pictures, ckpt, tmp_path, write_jsonl, capfd):
+  lines = [
+    {"id": i, "image": pictures[i % 2], "prefix": f"answer en {i}", "suffix": ["red", "no"][i % 2]}
+    for i in range(21)  # the last batch is not full
+  ]
+  (tmp_path / "mine.py").write_text(SAMPLED.format(data=write_jsonl("data.jsonl", lines)))
+  args = ["eval", "--config", str(tmp_path / "mine.py"), "--ckpt", ckpt, "--expect", "--workdir"]
+
+  def told():
+    said = capfd.readouterr()
+    missed = said.err.count("1 of 1 published scores not reached: sampled/exact_match")
+    return [line for line in said.out.splitlines() if not line.startswith("[Gloo]")], missed
+
+  assert main.main([*args, str(tmp_path / "one")]) == 1
+  table, _ = told()
+  together = [sys.executable, "-m", "paligemma_jax", *args, str(tmp_path / "two")]
+  assert toy_run.run_as_two(together) == [1, 1]
+  assert told() == (table, 2)
+
+  for name in ("sampled", "likely", "nll"):
+    paths = (tmp_path / f"{folder}/predictions/{name}.jsonl" for folder in ("one", "two"))
+    one, two = ([json.loads(line) for line in path.read_text().splitlines()] for path in paths)
+    assert [row["id"] for row in two] == list(range(21))
+    for x, y in zip(leaves(one), leaves(two), strict=True):
+      assert x == y if isinstance(x, str) else x == pytest.approx(y, rel=1e-5)  # sums differ
+    assert name != "sampled" or len({row["prediction"] for row in two}) > 10
+
+  before = contents(tmp_path / "two")
+  assert toy_run.run_as_two(together) == [1, 1]
+  assert told() == (["mine: evaluated before, scores kept", *table], 2)
+  assert contents(tmp_path / "two") == before
