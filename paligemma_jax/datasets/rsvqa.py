@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from paligemma_jax.datasets import dataset, pictures, raw
 
 _RANGES = ((0, "0{u}"), (10, "between 1{u} and 10{u}"), (100, "between 11{u} and 100{u}"))
 _RANGES += ((1000, "between 101{u} and 1000{u}"),)
+_THEIRS = {"test_2": "test_phili"}  # the splits that the files call otherwise
 
 
 def features(f):
@@ -36,32 +37,36 @@ def binned(answer: str, unit: str) -> str:
 
 
 def records(
-  prefix: str,
-  left_out: tuple[str, ...],
-  bins: Mapping[str, str],
-  picture: str,
   folder: raw.Folder,
   split: str,
+  prefix: str,
+  picture: str,
+  left_out: Collection[str],
+  bins: Mapping[str, str],
 ) -> dataset.Records:
   """One for each active question whose type is not left out.
 
   Args:
+    folder: the official files.
+    split: "train", "val", "test" or "test_2".
     prefix: of the files, "LR_split" or "USGS_split".
+    picture: path of a picture, with {} for its id.
     left_out: types of questions.
     bins: types whose answers become ranges -> their unit.
-    picture: path of a picture, with {} for its id.
-    folder: the official files.
-    split: its name in theirs.
   """
-  names = [f"{prefix}_{split}_{what}.json" for what in ("questions", "answers")]
-  rows = (folder.rows(name, key) for name, key in zip(names, ("questions", "answers")))
-  for asked, given in zip(*rows, strict=True):
-    if (asked["active"], asked["id"]) != (given["active"], given.get("question_id")):
+  theirs = f"{prefix}_{_THEIRS.get(split, split)}"
+  asked_rows = folder.rows(f"{theirs}_questions.json", "questions")
+  given_rows = folder.rows(f"{theirs}_answers.json", "answers")
+  for asked, given in zip(asked_rows, given_rows, strict=True):
+    if not asked["active"] and not given["active"]:
+      continue  # neither says more than its own id
+    if asked["id"] != given.get("question_id"):
       raise errors.UserError(
         f"{folder.place}: is about question {given.get('question_id')}, where"
-        f" {folder.root / names[0]} has {asked['id']}; the two files do not belong together"
+        f" {folder.root}/{theirs}_questions.json has {asked['id']}; the two files do not belong"
+        " together"
       )
-    if not asked["active"] or asked["type"] in left_out:
+    if asked["type"] in left_out:
       continue
     file = picture.format(asked["img_id"])
     unit, answer = bins.get(asked["type"]), given["answer"]
@@ -89,32 +94,25 @@ class AsPng(pictures.Picture):
     return pictures.encode(self._decoded(), "PNG")
 
 
-def both(name: str, sizes: Mapping[str, Mapping[str, int]], left_out, bins, **settings):
+def both(
+  name: str, sizes: Mapping[str, Mapping[str, int]], left_out: Collection[str], **settings
+) -> tuple[dataset.Dataset, ...]:
   """The data sets NAME/nonum and NAME/all; the second is optional.
 
   Args:
     name: "rsvqa_lr" or "rsvqa_hr".
     sizes: "nonum" and "all" -> split -> published number of records.
     left_out: types of questions that are not in nonum.
-    bins: as in `records`.
-    **settings: prefix and picture of `records`.
+    **settings: prefix, picture and bins of `records`.
   """
-  make = lambda kind: functools.partial(  # noqa: E731
-    records, settings["prefix"], left_out if kind == "nonum" else (), bins, settings["picture"]
-  )
-  rename = settings.get("rename", {})
   return tuple(
     dataset.Dataset(
       name=f"{name}/{kind}",
       version="1.0.2",
       features=features,
       sizes=sizes[kind],
-      records=functools.partial(_renamed, make(kind), rename),
+      records=functools.partial(records, left_out=left_out if kind == "nonum" else (), **settings),
       is_optional=kind == "all",
     )
     for kind in ("nonum", "all")
   )
-
-
-def _renamed(found, rename, folder, split):
-  return found(folder, rename.get(split, split))

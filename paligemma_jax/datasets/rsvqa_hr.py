@@ -19,6 +19,5 @@ Data/0.png    converted, where the download has .tif
     bins={"area": " m2"},
     prefix="USGS_split",
     picture="Data/{}.png",
-    rename={"test_2": "test_phili"},
   ),
 )

@@ -142,9 +142,9 @@ def _rsvqa(folder, prefix, splits, picture, types):
           "question": f"Is there a circle? ({kind})",
         }
         asked |= {"active": is_active, "answers_ids": [5000 + number], "people_id": 0}
-        questions.append(asked)
         given = {"id": 5000 + number, "question_id": number, "answer": answer, "active": is_active}
-        answers.append(given)
+        for rows, row in ((questions, asked), (answers, given)):
+          rows.append(row if is_active else {"id": row["id"], "active": False})
     for what, rows in (("questions", questions), ("answers", answers), ("images", images)):
       scenes.save_json(folder / f"{prefix}_{split}_{what}.json", {what: rows})
 
