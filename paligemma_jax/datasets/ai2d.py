@@ -42,12 +42,8 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
     if (path.name.split(".")[0] in test_ids) != (split == "test"):
       continue
     asked = folder.json(f"ai2d/questions/{path.name}")
-    place = folder.place
-    try:
+    with folder.partner():
       texts = folder.json(f"ai2d/annotations/{path.name}")["text"]
-    except raw.MissingFile as e:
-      raise raw.MissingFile(f"{place}: {e}") from None
-    folder.place = place
     for question, row in asked["questions"].items():
       label, choices = int(row["correctAnswer"]), row["answerTexts"]
       yield (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.datasets import raw
+from paligemma_jax.datasets import pictures, raw
 
 SOURCE = "https://cocodataset.org/#download"
 LICENCE = "photos under the Creative Commons terms of their owners on Flickr"
@@ -38,7 +38,8 @@ class Instances:
   def __init__(self, folder: raw.Folder, name: str):
     self._path = folder.root / name
     self.images = folder.table(name, "images", "id")
-    self.categories = {row["id"]: row for row in folder.rows(name, "categories")}
+    categories = folder.table(name, "categories", "id")
+    self.categories = {number: categories[number] for number in categories}
     self.annotations = folder.groups(name, "annotations", "image_id")
 
   def category(self, annotation: dict) -> dict:
@@ -52,33 +53,29 @@ class Instances:
     return found
 
 
-def unit_box(
-  box: Sequence[float], height: int, width: int
-) -> tuple[float, float, float, float] | None:
-  """COCO's x, y, width, height in pixels as ymin, xmin, ymax, xmax in 0..1.
+def unit_box(box: Sequence[float], photo: dict) -> np.ndarray | None:
+  """COCO's x, y, width, height in pixels as `pictures.unit_box`; `photo` is its picture's row.
 
-  A negative width or height is taken as the box that runs the other way; what sticks out is
-  clipped. None: nothing of it lies in the picture.
+  A negative width or height is taken as the box that runs the other way. None: nothing of it lies
+  in the picture.
   """
   x, y, w, h = box
-  x0, x1 = sorted((x, x + w))
-  y0, y1 = sorted((y, y + h))
-  clip = lambda value, size: min(max(value / size, 0.0), 1.0)  # noqa: E731
-  found = clip(y0, height), clip(x0, width), clip(y1, height), clip(x1, width)
+  (x0, x1), (y0, y1) = sorted((x, x + w)), sorted((y, y + h))
+  found = pictures.unit_box(x0, y0, x1, y1, photo["width"], photo["height"])
   return found if found[0] < found[2] and found[1] < found[3] else None
 
 
-def objects(instances: Instances, image_id: int, height: int, width: int) -> list[dict]:
+def objects(instances: Instances, photo: dict) -> list[dict]:
   """The annotated objects of a picture, those left out of which nothing lies in it.
 
-  Each is {"id", "area" (pixels²), "bbox" float32[4] as `unit_box`, "label", "is_crowd"}.
+  Each is {"id", "area" (pixels²), "bbox" as `unit_box`, "label", "is_crowd"}.
   """
   found = []
-  for row in instances.annotations[image_id]:
-    box = unit_box(row["bbox"], height, width)
+  for row in instances.annotations[photo["id"]]:
+    box = unit_box(row["bbox"], photo)
     if box is not None:
       found.append({
-        "id": row["id"], "area": row["area"], "bbox": np.array(box, np.float32),
+        "id": row["id"], "area": row["area"], "bbox": box,
         "label": instances.category(row)["name"], "is_crowd": bool(row["iscrowd"]),
       })  # fmt: skip
   return found

@@ -25,31 +25,34 @@ def features(f):
 
 def records(folder: raw.Folder, split: str) -> dataset.Records:
   """One for each photo, with all its captions and, where instances are at hand, its objects."""
+  instances = {}
   for row in folder.rows("dataset_coco.json", "images"):
     if row["split"] != split:
       continue
-    place = folder.place
-    objects = _objects(folder, row["filepath"], row["cocoid"])
-    folder.place = place
+    year = row["filepath"]
+    if year not in instances:
+      with folder.partner():
+        instances[year] = _instances(folder, year)
     yield (
       row["filename"],
       {
-        "image": folder.picture(f"{row['filepath']}/{row['filename']}"),
+        "image": folder.picture(f"{year}/{row['filename']}"),
         "image/filename": row["filename"],
         "image/id": row["cocoid"],
         "captions": [{"text": s["raw"], "id": s["sentid"]} for s in row["sentences"]],
-        "objects": objects,
+        "objects": _objects(instances[year], row["cocoid"]),
       },
     )
 
 
-def _objects(folder, year, image_id) -> list[dict]:
+def _instances(folder, year) -> coco.Instances | None:
+  """The objects of the photos of a year; None: their file is not there, captions do not need it."""
   name = f"annotations/instances_{year}.json"
-  if not (folder.root / name).is_file():
-    return []  # captions do not need them
-  instances = coco.Instances(folder, name)
-  photo = instances.images[image_id]
-  found = coco.objects(instances, image_id, photo["height"], photo["width"])
+  return coco.Instances(folder, name) if (folder.root / name).is_file() else None
+
+
+def _objects(instances, image_id) -> list[dict]:
+  found = coco.objects(instances, instances.images[image_id]) if instances else []
   return [{**one, "area": int(one["area"])} for one in found]
 
 

@@ -10,7 +10,7 @@ from paligemma_jax.datasets import coco, dataset, raw
 
 
 def features(f):
-  """Those of a record, of the module tfds.features: as TFDS's own coco/2017."""
+  """Those of a record, of the module tfds.features: as TFDS's own coco/2017, areas not rounded."""
   objects = {
     "id": np.int64,
     "area": np.float32,
@@ -37,8 +37,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   for image_id in instances.images:
     row = instances.images[image_id]
     folder.place = f"{folder.root}/annotations/instances_{year}.json: image {image_id}"
-    found = coco.objects(instances, image_id, row["height"], row["width"])
-    yield row["file_name"], _photo(folder, year, row, found)
+    yield row["file_name"], _photo(folder, year, row, coco.objects(instances, row))
 
 
 def _photo(folder, year, row, objects):

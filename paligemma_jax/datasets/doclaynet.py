@@ -8,6 +8,7 @@ _LABELS = (
   "Caption", "Footnote", "Formula", "List-item", "Page-footer", "Page-header", "Picture",
   "Section-header", "Table", "Text", "Title",
 )  # fmt: skip
+_PART = ("id", "bbox", "label")
 
 
 def features(f):
@@ -28,12 +29,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   for image_id in instances.images:
     row = instances.images[image_id]
     folder.place = f"{folder.root / name}: image {image_id}"
-    found = []
-    for part in instances.annotations[image_id]:
-      box = coco.unit_box(part["bbox"], row["height"], row["width"])
-      if box is not None:
-        label = instances.category(part)["name"]
-        found.append({"id": part["id"], "bbox": np.array(box, np.float32), "label": label})
+    found = [{k: part[k] for k in _PART} for part in coco.objects(instances, row)]
     yield (
       row["file_name"],
       {

@@ -9,12 +9,12 @@ _SCALE = 2  # pixels a point of the rendered pages: 144 dpi
 
 def records(folder: raw.Folder, split: str) -> dataset.Records:
   """One for each table, cut from its page."""
-  for row in folder.lines(f"FinTabNet_1.0.0_{split}.jsonl"):
+  for row in folder.lines(f"FinTabNet_1.0.0_cell_{split}.jsonl"):
     page = folder.picture(f"png/{row['filename'].removesuffix('.pdf')}.png")
     left, bottom, right, top = row["bbox"]  # points, from the lower left corner
-    height = tables.size(page)[1] / _SCALE
+    height = page.size()[1] / _SCALE
     area = tuple(round(v * _SCALE) for v in (left, height - top, right, height - bottom))
-    at = lambda b, x=left, y=top, w=right - left, h=top - bottom: tables.unit(  # noqa: E731
+    at = lambda b, x=left, y=top, w=right - left, h=top - bottom: pictures.unit_box(  # noqa: E731
       b[0] - x, y - b[3], b[2] - x, y - b[1], w, h
     )
     picture = Cut(page.path, page.place, 0, area)
@@ -41,7 +41,7 @@ TASK = dataset.Task(
   source="https://developer.ibm.com/exchanges/data/all/fintabnet/",
   licence="CDLA-Permissive-1.0",
   layout="""
-FinTabNet_1.0.0_{train,val,test}.jsonl
+FinTabNet_1.0.0_cell_{train,val,test}.jsonl
 png/AAL/2002/page_65.png    the pages of pdf/, rendered: pdftoppm -r 144 -png -singlefile
 """,
   datasets=(
@@ -49,7 +49,7 @@ png/AAL/2002/page_65.png    the pages of pdf/, rendered: pdftoppm -r 144 -png -s
       "fintabnet",
       "1.0.0",
       tables.features,
-      {"train": 91596, "val": 10635, "test": 10656},
+      {"train": 91596, "val": 10656, "test": 10635},
       records,
     ),
   ),

@@ -24,10 +24,8 @@ def records(ending: str, folder: raw.Folder, split: str) -> dataset.Records:
       continue
     folder.place = f"{folder.root / name}:{i}"
     staff = line.strip().rpartition(".")[0]
-    try:
+    with folder.partner():
       kern = "\n".join(folder.text(f"{staff}.krn"))
-    except raw.MissingFile as e:
-      raise raw.MissingFile(f"{folder.place}: {e}") from None
     yield (
       staff,
       {

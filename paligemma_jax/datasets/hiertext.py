@@ -9,7 +9,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   for row in folder.rows(name, "annotations"):
     words = [w for p in row["paragraphs"] for line in p["lines"] for w in line["words"]]
     found = [(w["text"], *zip(*w["vertices"])) for w in words if w.get("legible", True)]
-    yield text_spotting.record(folder, row["image_id"], [f"{split}"], found)
+    yield text_spotting.record(folder, row["image_id"], [split], found)
 
 
 TASK = dataset.Task(

@@ -27,12 +27,10 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   for row in folder.csv("mimic-cxr-2.0.0-split.csv"):
     if row["split"] != split:
       continue
-    place, subject = folder.place, f"p{row['subject_id']}"
+    subject = f"p{row['subject_id']}"
     study = f"files/{subject[:3]}/{subject}/s{row['study_id']}"
-    try:
+    with folder.partner():
       said = sections("\n".join(folder.text(f"{study}.txt")))
-    except raw.MissingFile as e:
-      raise raw.MissingFile(f"{place}: {e}") from None
     parts = [f"{name}: {said[name]}" for name in ("FINDINGS", "IMPRESSION") if said.get(name)]
     if parts:
       yield (

@@ -1,12 +1,11 @@
 """NoCaps: captions of Open Images photos of things that COCO's captions do not know, ten each.
 
-The only set where photos that are missing or cannot be read are left out in every split.
+Photos that are missing or cannot be read are left out in both splits, as the reference does.
 """
-
-import collections
 
 import numpy as np
 
+from paligemma_jax import errors
 from paligemma_jax.datasets import dataset, raw
 
 _FILES = {  # annotations, folder
@@ -29,10 +28,11 @@ def features(f):
 def records(folder: raw.Folder, split: str) -> dataset.Records:
   """One for each photo, with all its captions."""
   name, pictures = _FILES[split]
-  captions = collections.defaultdict(list)
-  for row in folder.json(name).get("annotations", []):
-    captions[row["image_id"]].append(row["caption"])
+  captions = None if split == "test" else folder.groups(name, "annotations", "image_id")
   for row in folder.rows(name, "images"):
+    texts = raw.texts(captions[row["id"]], "caption") if captions else ["N/A"]
+    if not texts:
+      raise errors.UserError(f"{folder.place}: no caption of image {row['id']} in the file")
     file = f"{pictures}/{row['file_name']}"
     yield (
       row["id"],
@@ -41,7 +41,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
         "image_filepath": file,
         "url": row["coco_url"],
         "image": folder.picture(file),
-        "texts": captions.get(row["id"], ["N/A"]),
+        "texts": texts,
       },
     )
 

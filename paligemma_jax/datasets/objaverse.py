@@ -4,10 +4,6 @@ The views that PaliGemma was trained on are not published: render your own. One 
 hash of its name, is held out.
 """
 
-import gzip
-import hashlib
-import json
-
 from paligemma_jax.datasets import dataset, raw
 
 
@@ -23,12 +19,10 @@ def features(f):
 def records(folder: raw.Folder, split: str) -> dataset.Records:
   """One for each thing; its views in the order of their names."""
   name = "lvis-annotations.json.gz"
-  whole = json.loads(gzip.decompress(folder.path(name).read_bytes()))
-  for category, things in whole.items():
+  for category, things in folder.json(name).items():
     for uid in things:
       folder.place = f"{folder.root / name}: {category}, {uid}"
-      is_held_out = hashlib.md5(uid.encode()).digest()[0] < 26  # of 256
-      if is_held_out == (split == "test"):
+      if raw.is_held_out(uid) == (split == "test"):
         yield (
           uid,
           {

@@ -48,6 +48,12 @@ class Picture:
       self._decoded()  # cut off, or something follows the picture, which does no harm
     return size
 
+  def size(self) -> tuple[int, int]:
+    """Width and height in pixels; raises BadPicture as `probe`."""
+    self.probe()
+    with Image.open(self.path) as found:
+      return found.size
+
   def read(self) -> bytes:
     """The bytes to store."""
     with open(self.path, "rb") as f:
@@ -108,6 +114,12 @@ class Mask:
     else:
       found = masks.fill(self.segmentation, *self.shape)
     return encode(found, "PNG")
+
+
+def unit_box(x0, y0, x1, y1, width, height) -> np.ndarray:
+  """A box in a picture of so many pixels as float32[4]: ymin, xmin, ymax, xmax, clipped to 0..1."""
+  box = np.array((y0 / height, x0 / width, y1 / height, x1 / width), np.float32)
+  return np.clip(box, 0, 1)
 
 
 def encode(pixels: np.ndarray, kind: str, **options) -> bytes:

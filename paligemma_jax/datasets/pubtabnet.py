@@ -1,6 +1,6 @@
 """PubTabNet: tables of articles in PubMed Central, their HTML and the boxes of their cells."""
 
-from paligemma_jax.datasets import dataset, raw, tables
+from paligemma_jax.datasets import dataset, pictures, raw, tables
 
 
 def records(folder: raw.Folder, split: str) -> dataset.Records:
@@ -8,8 +8,8 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   for row in folder.lines("PubTabNet_2.0.0.jsonl"):
     if row["split"] == split:
       picture = folder.picture(f"{split}/{row['filename']}")
-      width, height = tables.size(picture)
-      cells = tables.cells(row["html"], lambda box, w=width, h=height: tables.unit(*box, w, h))
+      size = picture.size()
+      cells = tables.cells(row["html"], lambda box, s=size: pictures.unit_box(*box, *s))
       yield row["imgid"], tables.record(row, picture, cells)
 
 

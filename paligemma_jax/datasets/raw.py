@@ -7,12 +7,15 @@ when they are written.
 
 import bz2
 import collections
+import contextlib
 import csv
 import gzip
+import hashlib
 import json
 import os
 import pathlib
 import pickle
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -48,12 +51,22 @@ class Folder:
       raise MissingFile(f"{path}: no such file; --help of the task says what must lie where")
     return path
 
+  @contextlib.contextmanager
+  def partner(self) -> Iterator[None]:
+    """For reading a file that the last row names: that row stays the place, also of its absence."""
+    place = self.place
+    try:
+      yield
+    except MissingFile as e:
+      raise MissingFile(f"{place}: {e}") from None
+    self.place = place
+
   def json(self, name: str) -> Any:
-    """A JSON file that is small enough to be read whole."""
+    """A JSON file that is small enough to be read whole; packed as in `text`."""
     path = self.path(name)
     self.place = str(path)
     try:
-      return json.loads(path.read_bytes().decode("utf-8-sig"))
+      return json.loads("\n".join(self.text(name)))
     except ValueError as e:
       raise errors.UserError(f"{path}: broken JSON ({e}); download it again") from None
 
@@ -109,9 +122,12 @@ class Folder:
     """The lines of a text file, without their ends; .bz2 and .gz are unpacked on the way."""
     path = self.path(name)
     opener = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix, open)
-    with opener(path, "rt", encoding="utf-8-sig", newline="\n") as f:
-      for line in f:
-        yield line.rstrip("\r\n")
+    try:
+      with opener(path, "rt", encoding="utf-8-sig", newline="\n") as f:
+        for line in f:
+          yield line.rstrip("\r\n")
+    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as e:
+      raise errors.UserError(f"{path}: cannot be read ({e}); download it again") from None
 
   def csv(self, name: str) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a header."""
@@ -226,6 +242,11 @@ class Groups:
       self._file.seek(offset)
       found.append(walk.Walk(self._file, self._path, _ROW).value()[1])
     return found
+
+
+def is_held_out(name: str) -> bool:
+  """Whether a name is among one in ten, by its hash: for a split that is not published."""
+  return hashlib.md5(name.encode()).digest()[0] < 26  # of 256
 
 
 def texts(rows: Iterable[dict], key: str) -> list[str]:

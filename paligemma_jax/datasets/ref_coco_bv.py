@@ -127,15 +127,14 @@ def _references(name, folder, split):
 
 
 def _object(instances, row, photo) -> dict:
-  size, category = (photo["height"], photo["width"]), instances.category(row)
-  box = coco.unit_box(row["bbox"], *size)
+  category, box = instances.category(row), coco.unit_box(row["bbox"], photo)
   if box is None:
     raise errors.UserError(f"annotation {row['id']}: the box {row['bbox']} is empty or outside")
   return {
     "id": row["id"],
     "area": row["area"],
-    "bbox": np.array(box, np.float32),
-    "mask": pictures.Mask(size, row["segmentation"]),
+    "bbox": box,
+    "mask": pictures.Mask((photo["height"], photo["width"]), row["segmentation"]),
     "category": category["name"],
     "supercategory": category["supercategory"],
     "iscrowd": bool(row["iscrowd"]),

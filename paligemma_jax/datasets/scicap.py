@@ -10,6 +10,7 @@ _SUBSETS = {
   "single_sentence": "Single-Sentence-Caption",
   "leq_100_tokens": "Caption-No-More-Than-100-Tokens",
 }
+_SIZES = {("first_sentence", "no"): {"train": 106834, "val": 13354, "test": 13355}}
 
 
 def features(f):
@@ -31,7 +32,8 @@ def records(subset: str, subfig: str, folder: raw.Folder, split: str) -> dataset
   names = f"List-of-Files-for-Each-Experiments/{_SUBSETS[subset]}/{kind}-Subfig/{split}"
   for name in folder.rows(f"{names}/file_idx.json"):
     figure = name.removesuffix(".png")
-    row = folder.json(f"SciCap-Caption-All/{split}/{figure}.json")
+    with folder.partner():
+      row = folder.json(f"SciCap-Caption-All/{split}/{figure}.json")
     normal = row["2-normalized"]
     yield (
       name,
@@ -64,9 +66,9 @@ List-of-Files-for-Each-Experiments/{First-Sentence,…}/{No,Yes}-Subfig/{train,v
       name=f"scicap/{subset}_subfig_{subfig}",
       version="1.0.0",
       features=features,
-      sizes=dict.fromkeys(("train", "val", "test")),
+      sizes=_SIZES.get((subset, subfig), dict.fromkeys(("train", "val", "test"))),
       records=functools.partial(records, subset, subfig),
-      is_optional=(subset, subfig) != ("first_sentence", "no"),
+      is_optional=(subset, subfig) not in _SIZES,
     )
     for subset, subfig in itertools.product(_SUBSETS, ("no", "yes"))
   ),

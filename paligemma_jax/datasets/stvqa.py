@@ -5,8 +5,6 @@ photo is in it when a hash of its path says so, one in ten. Photos of COCO-Text 
 itself, where they are larger.
 """
 
-import hashlib
-
 from paligemma_jax.datasets import coco, dataset, infovqa, raw
 
 
@@ -15,7 +13,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   part, pictures = ("test", "test_task3_images") if split == "test" else ("train", "train_images")
   for row in folder.rows(f"{part}_task_3.json", "data"):
     path = row["file_path"]
-    if split != "test" and is_validation(path) != (split == "val"):
+    if split != "test" and raw.is_held_out(path) != (split == "val"):
       continue
     file = f"{pictures}/{path}"
     if path.startswith("coco-text/"):
@@ -27,14 +25,9 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
         "filename": path,
         "image": folder.picture(file),
         "question": row["question"],
-        "answers": row.get("answers", []),
+        "answers": [] if split == "test" else row["answers"],
       },
     )
-
-
-def is_validation(path: str) -> bool:
-  """Whether the questions about a photo of the training part are for validation: one in ten."""
-  return hashlib.md5(path.encode()).digest()[0] < 26  # of 256
 
 
 TASK = dataset.Task(

@@ -6,7 +6,6 @@ Cells without text have no box in the files; theirs is empty here.
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from paligemma_jax.datasets import pictures
 
@@ -21,21 +20,8 @@ def features(f):
   }
 
 
-def size(picture: pictures.Picture) -> tuple[int, int]:
-  """Width and height, pixels."""
-  picture.probe()
-  with Image.open(picture.path) as found:
-    return found.size
-
-
-def unit(x0, y0, x1, y1, width, height) -> np.ndarray:
-  """float32[4]: ymin xmin ymax xmax in 0..1."""
-  box = np.array((y0 / height, x0 / width, y1 / height, x1 / width), np.float32)
-  return np.clip(box, 0, 1)
-
-
 def cells(html: dict, at: Callable) -> list[dict]:
-  """The cells; `at` maps a box of the file to one of the picture."""
+  """The cells; `at` maps a box of the file to its `pictures.unit_box`."""
   found = html.get("cells", html.get("cell"))  # both spellings are about
   return [
     {

@@ -5,12 +5,9 @@ A box is the tightest one around a word's polygon. Words marked as illegible are
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from PIL import Image
+from paligemma_jax import errors
+from paligemma_jax.datasets import dataset, pictures, raw
 
-from paligemma_jax.datasets import dataset, raw
-
-_ILLEGIBLE = ("", "###", "#", ".")
 _ENDINGS = (".jpg", ".JPG", ".png", ".jpeg", ".gif")
 Word = tuple[str, Sequence[float], Sequence[float]]  # text, x and y of its corners in pixels
 
@@ -37,6 +34,8 @@ def of_corners(
 ) -> dataset.Records:
   """One for each file of lines "x1,y1,…,x4,y4,word" (count 8) or "…,script,word" (count 9).
 
+  An illegible word is "###".
+
   Args:
     folder: the official files.
     place: folder of the text files.
@@ -51,27 +50,37 @@ def of_corners(
         continue
       folder.place = f"{folder.root / name}:{i}"
       *parts, word = line.split(",", count)
+      if len(parts) != count:
+        raise errors.UserError(f"{folder.place}: {len(parts)} commas, wanted {count} and a word")
       numbers = [float(v) for v in parts[:8]]
       found.append((word, numbers[::2], numbers[1::2]))
     folder.place = str(folder.root / name)
     stem = name.rpartition("/")[2].removesuffix(".txt").removeprefix("gt_")
-    yield record(folder, stem, photos, found)
+    yield record(folder, stem, photos, found, "###")
 
 
 def record(
-  folder: raw.Folder, stem: str, photos: Sequence[str], words: Iterable[Word]
+  folder: raw.Folder,
+  stem: str,
+  photos: Sequence[str],
+  words: Iterable[Word],
+  illegible: str = "",
 ) -> tuple[str, dict]:
-  """Key and features of a photo, found by its name without ending in one of the folders."""
+  """Key and features of a photo.
+
+  Args:
+    folder: the official files.
+    stem: name of the photo, without ending.
+    photos: folders in which it may be.
+    words: what is written in it.
+    illegible: what the files say for a word that cannot be read.
+  """
   names = [f"{p}/{stem}{e}" for p in photos for e in _ENDINGS]
   name = next((n for n in names if (folder.root / n).is_file()), names[0])
   picture = folder.picture(name)
-  picture.probe()
-  with Image.open(picture.path) as found:
-    width, height = found.size
-  kept = []
+  size, kept = picture.size(), []
   for said, x, y in words:
-    box = np.array((min(y) / height, min(x) / width, max(y) / height, max(x) / width), np.float32)
-    box = np.clip(box, 0, 1)
-    if said.strip() not in _ILLEGIBLE and box[0] < box[2] and box[1] < box[3]:
+    box = pictures.unit_box(min(x), min(y), max(x), max(y), *size)
+    if said.strip() not in ("", illegible) and box[0] < box[2] and box[1] < box[3]:
       kept.append({"bbox": box, "text": said.strip()})
   return stem, {"image/id": stem, "image": picture, "words": kept}

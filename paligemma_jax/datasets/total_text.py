@@ -1,4 +1,7 @@
-"""Total-Text: words in photos, also along curves, with the boxes around them."""
+"""Total-Text: words in photos, also along curves, with the boxes around them.
+
+An annotation takes a line, or several where its numbers are wrapped.
+"""
 
 import ast
 import re
@@ -6,7 +9,8 @@ import re
 from paligemma_jax import errors
 from paligemma_jax.datasets import dataset, raw, text_spotting
 
-_LINE = re.compile(r"x: \[\[(.*?)\]\], y: \[\[(.*?)\]\], .*?transcriptions: \[(.*?)\]\s*$")
+_START = re.compile(r"(?=x: \[\[)")
+_WORD = re.compile(r"x: \[\[(.*?)\]\], y: \[\[(.*?)\]\], .*?transcriptions: \[(.*?)\]\s*$")
 
 
 def records(folder: raw.Folder, split: str) -> dataset.Records:
@@ -14,16 +18,17 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   kind = split.title()
   for name in text_spotting.listed(folder, f"Groundtruth/Polygon/{kind}", "poly_gt_*.txt"):
     found = []
-    for i, line in enumerate(folder.text(name), 1):
-      folder.place = f"{folder.root / name}:{i}"
-      match = _LINE.match(line)
+    parts = _START.split(" ".join(folder.text(name)))
+    for i, part in enumerate(filter(str.strip, parts), 1):
+      folder.place = f"{folder.root / name}: word {i}"
+      match = _WORD.match(part)
       if match is None:
         raise errors.UserError(f"{folder.place}: wanted x: [[…]], y: [[…]], …, transcriptions: […]")
       x, y = ([int(v) for v in numbers.split()] for numbers in match.groups()[:2])
-      said = ast.literal_eval(match[3].lstrip("u")) if match[3] else ""
+      said = ast.literal_eval(match[3]) if match[3] else ""
       found.append((said, x, y))
     stem = name.rpartition("poly_gt_")[2].removesuffix(".txt")
-    yield text_spotting.record(folder, stem, [f"Images/{kind}"], found)
+    yield text_spotting.record(folder, stem, [f"Images/{kind}"], found, illegible="#")
 
 
 TASK = dataset.Task(

@@ -1,7 +1,6 @@
 """Widget captioning: what the elements of Android screens (RICO) are for."""
 
 import numpy as np
-from PIL import Image
 
 from paligemma_jax import errors
 from paligemma_jax.datasets import dataset, raw
@@ -31,14 +30,13 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
     screen, node = row["screenId"], row["nodeId"]
     if screen not in screens:
       continue
-    place, picture = folder.place, folder.picture(f"combined/{screen}.jpg")
-    picture.probe()
-    with Image.open(picture.path) as found:
-      width, height = found.size
-    view = folder.json(f"combined/{screen}.json")
-    bounds = _bounds(view["activity"]["root"], node, f"{place}: {folder.place}")
+    picture = folder.picture(f"combined/{screen}.jpg")
+    width, height = picture.size()
+    with folder.partner():
+      view = folder.json(f"combined/{screen}.json")
+    place = f"{folder.place}: {folder.root}/combined/{screen}.json"
+    bounds = _bounds(view["activity"]["root"], node, place)
     x0, y0, x1, y1 = (v * height / _CANVAS for v in bounds)
-    folder.place = place
     yield (
       f"{screen}_{node}",
       {

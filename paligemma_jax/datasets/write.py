@@ -194,7 +194,7 @@ def _collect(data, folder, split, temporary, say) -> _Spool:
         if split not in data.lenient:
           raise
         spool.left_out += 1
-      except (KeyError, IndexError, TypeError, ValueError, AttributeError) as e:
+      except (LookupError, TypeError, ValueError, AttributeError, SyntaxError) as e:
         what = f"no key {e}" if isinstance(e, KeyError) else str(e)
         raise errors.UserError(f"{folder.place}: not as it should be ({what})") from e
       bar.update()

@@ -5,7 +5,7 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.data import stores
-from paligemma_jax.datasets import raw, video
+from paligemma_jax.datasets import coco_captions, raw, video
 from paligemma_jax.datasets.samples import documents, scenes
 from tests.datasets.miniatures import DATASETS, FRAMES, pixels
 
@@ -76,6 +76,18 @@ def test_captions_of_coco_keep_their_blanks_and_bring_the_objects(made):
   assert rows[9]["captions"]["text"][0] == "a red circle "
   assert rows[9]["captions"]["text"][3] == "1 shapes à la Mondrian: a red circle"
   assert rows[9]["objects"]["label"] == ["sports ball"]
+
+
+def test_the_objects_of_coco_are_read_once_however_many_photos_there_are(made, monkeypatch):
+  walked, walk = [], raw.Folder._walk
+  monkeypatch.setattr(
+    raw.Folder, "_walk", lambda self, *where: walked.append(where) or walk(self, *where)
+  )
+  folder = raw.Folder(made.raw("cococap"))
+  for split in ("train", "restval", "val", "test"):
+    assert len([*coco_captions.records(folder, split)]) == 8
+  found = [where for where in walked if "instances" in where[0]]
+  assert len(found) == len(set(found)) == 6  # three arrays of each of two files
 
 
 def test_coco_detection_clips_boxes_and_leaves_out_empty_ones(made):

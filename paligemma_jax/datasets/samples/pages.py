@@ -103,7 +103,7 @@ def fintabnet(folder: pathlib.Path) -> None:
         "filename": f"AAL/{split}/page_{i}.pdf", "split": split, "table_id": 100 + i,
         "bbox": [10, 100 - (40 + image.height) / 2, (20 + image.width) / 2, 80], "html": _html(flipped),
       })  # fmt: skip
-    path = folder / f"FinTabNet_1.0.0_{split}.jsonl"
+    path = folder / f"FinTabNet_1.0.0_cell_{split}.jsonl"
     path.write_text(scenes.json_lines(rows), encoding="utf-8")
 
 

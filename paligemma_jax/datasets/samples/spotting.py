@@ -25,12 +25,12 @@ def icdar15(folder: pathlib.Path) -> None:
 
 
 def total_text(folder: pathlib.Path) -> None:
-  """Signs with a word in a polygon, and an illegible one."""
+  """Signs with a word in a polygon, its numbers wrapped, and an illegible one."""
   for kind in ("Train", "Test"):
     for i, word in enumerate(documents.WORDS):
       scenes.save(folder / f"Images/{kind}/img{i}.jpg", documents.sign(i))
       lines = [
-        "x: [[ 10  60 110 110  10]], y: [[15 15 15 45 45]], ornt: [u'c'],"
+        "x: [[ 10  60 110 110\n   10]], y: [[15 15 15 45 45]], ornt: [u'c'],"
         f" transcriptions: [u'{word}']",
         "x: [[1 9 9 1]], y: [[1 1 9 9]], ornt: [u'#'], transcriptions: [u'#']",
       ]
