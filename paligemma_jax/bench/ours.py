@@ -59,8 +59,8 @@ def train(folder: str, batch_size: int) -> dict[str, Callable[[], Any]]:
   examples = sizes.tokens(config, batch_size, sizes.TEXT, sizes.SUPERVISED)
   examples = batch(examples, sizes.TEXT + 1)
   train_step = train_step.lower(state, examples).compile()
-  memory.release()  # as a training does
   del loaded
+  memory.release()  # as a training does
 
   def once():
     nonlocal state

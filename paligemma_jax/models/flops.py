@@ -7,7 +7,8 @@ here is every product of matrices, as 2 operations per multiply-add, that
 - the linear head;
 - the decoder: queries, keys and values of the kv heads, output, gate, up and down;
 - attention: scores and weighted values of all pairs of positions, whatever the mask hides;
-- the logits: at the supervised positions in training, at one in decoding
+- the logits: at the supervised positions in training, at one in decoding; at those alone the last
+  layer of the decoder has more than keys and values
 
 consist of. Norms, activations, softmax, the lookup of embeddings and the optimizer do not count
 (well under 1 % at the published sizes). The backward pass is a product for the gradient of the input where
@@ -98,10 +99,11 @@ def forward(
     images: pictures or frames of an example.
     supervised: positions whose logits are computed; None: all T.
   """
+  asked = text_len if supervised is None else supervised
   return [
     *image_products(config.img, config.llm.width, images),
-    *decoder_products(config.llm, images * config.img.num_tokens + text_len),
-    logits(config.llm, text_len if supervised is None else supervised),
+    *decoder_products(config.llm, images * config.img.num_tokens + text_len, asked=asked),
+    logits(config.llm, asked),
   ]
 
 
@@ -124,20 +126,26 @@ def image_products(c: variants.ImageConfig, head_width: int, images: int = 1) ->
 
 
 def decoder_products(
-  c: variants.DecoderConfig, rows: int, keys: int | None = None
+  c: variants.DecoderConfig, rows: int, keys: int | None = None, asked: int | None = None
 ) -> list[Product]:
-  """Those of the decoder's layers for `rows` positions that attend to `keys` (None: each other)."""
+  """Those of the decoder's layers for `rows` positions that attend to `keys` (None: each other).
+
+  The last layer computes the result of `asked` of them; None: of all.
+  """
   L, D, F, N, K, H = c.depth, c.width, c.mlp_dim, c.num_heads, c.num_kv_heads, c.head_dim
   S = rows if keys is None else keys
-  return [
-    Product(_LLM + "attn/q_einsum/w", L, rows, D, N * H, L),
-    Product(_LLM + "attn/kv_einsum/w", L, rows, D, 2 * K * H, L),
-    Product(_LLM + "attn/scores", L * N, rows, H, S, L * K),
-    Product(_LLM + "attn/values", L * N, rows, S, H, L * K),
-    Product(_LLM + "attn/attn_vec_einsum/w", L, rows, N * H, D, L),
-    Product(_LLM + "mlp/gating_einsum", L, rows, D, 2 * F, L),
-    Product(_LLM + "mlp/linear", L, rows, F, D, L),
-  ]
+  asked = rows if asked is None else asked
+  products = [Product(_LLM + "attn/kv_einsum/w", L, rows, D, 2 * K * H, L)]
+  for depth, R in ((L, rows),) if asked == rows else ((L - 1, rows), (1, asked)):
+    products += [
+      Product(_LLM + "attn/q_einsum/w", depth, R, D, N * H, depth),
+      Product(_LLM + "attn/scores", depth * N, R, H, S, depth * K),
+      Product(_LLM + "attn/values", depth * N, R, S, H, depth * K),
+      Product(_LLM + "attn/attn_vec_einsum/w", depth, R, N * H, D, depth),
+      Product(_LLM + "mlp/gating_einsum", depth, R, D, 2 * F, depth),
+      Product(_LLM + "mlp/linear", depth, R, F, D, depth),
+    ]
+  return products
 
 
 def logits(c: variants.DecoderConfig, rows: int) -> Product:
@@ -204,7 +212,9 @@ def _repeats(
     return 1
   if not p.name.startswith((_IMG, _LLM)):
     return 0
-  if kernel and not p.has_weight:  # it is no product of matrices to the policies about those
+  if (
+    kernel and not p.has_weight and p.rows >= attention.KERNEL
+  ):  # it is no product of matrices to the policies about those
     return (2 if p.name.endswith("scores") else 1) + (remat not in ("none", "everything_saveable"))
   in_blocks = p.name.endswith("scores") and p.rows * p.cols > attention.LARGEST
   return in_blocks + _rematerialises(config, p, remat, trained)

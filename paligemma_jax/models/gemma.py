@@ -8,216 +8,10 @@ npz files (big_vision models/ppp/gemma.py).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, kv_cache, products, siglip, variants
-
-
-def rope(x: Float[Array, "B T N H"], position: Int[Array, "B T"]) -> Float[Array, "B T N H"]:
-  """Rotary position embedding, base 10000, on the two halves of H; float32 inside.
-
-  Source: arXiv:2104.09864; big_vision models/ppp/gemma.py (halves, not interleaved).
-  """
-  H = x.shape[-1]
-  timescale = 10_000 ** (2 * jnp.arange(H // 2, dtype=jnp.float32) / H)
-  angle = position[..., None, None].astype(jnp.float32) / timescale[None, None, None, :]
-  sin, cos = jnp.sin(angle), jnp.cos(angle)
-  x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
-
-
-@jax.checkpoint  # only `x` is kept for the backward pass
-def rms_norm(x: Float[Array, "*b D"], scale: Float[Array, " D"]) -> Float[Array, "*b D"]:
-  """x / rms(x) * (1 + scale), epsilon 1e-6, float32 whatever the storage."""
-  x = x.astype(jnp.float32)
-  x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-  return x * jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
-
-
-class RMSNorm(nn.Module):
-  """`rms_norm` with its parameter."""
-
-  @nn.compact
-  def scale(self, width: int) -> ArrayLike:
-    """float[D], D = `width`."""
-    return self.param("scale", nn.initializers.zeros, (width,))
-
-  def __call__(self, x: Float[Array, "*b D"]) -> Float[Array, "*b D"]:
-    return rms_norm(x, self.scale(x.shape[-1]))
-
-
-def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array, "*n B T H"]:
-  """The product of `x` with each of several matrices [D, H], reading them where they are.
-
-  An einsum makes one wide product of them, for which the compiler (CPU, GPU) first transposes a
-  copy of the weights: as large as the weights, and slower than the product when T is small. The
-  gradient of this form is larger, so training keeps the einsum.
-  """
-  stack = w.reshape(-1, *w.shape[-2:])
-  many = jnp.broadcast_to(x[None], (len(stack), *x.shape))
-  return jnp.einsum("nBTD,nDH->nBTH", many, stack).reshape(*w.shape[:-2], *x.shape[:2], -1)
-
-
-class Weight(nn.Module):
-  """One weight, named `w`, as stored."""
-
-  shape: tuple[int, ...]
-  fan_in: tuple[int, ...]  # axes that are summed over
-
-  @nn.compact
-  def __call__(self) -> ArrayLike:
-    batch = tuple(i for i in range(len(self.shape) - 1) if i not in self.fan_in)
-    init = nn.initializers.lecun_normal(in_axis=self.fan_in, out_axis=-1, batch_axis=batch)
-    return self.param("w", init, self.shape)
-
-
-class Attention(nn.Module):
-  """Grouped-query attention with RoPE and, in Gemma 2, a soft-cap on the logits."""
-
-  config: variants.DecoderConfig
-  dtype: str
-  rules: sharding.Rules = None
-  remat: str = "none"
-  decoding: bool = False
-
-  @nn.compact
-  def __call__(
-    self,
-    x: Float[Array, "B T D"],
-    scale: ArrayLike,
-    position: Int[Array, "B T"],
-    mask: Bool[Array, "B T S"],
-    kv: tuple[jax.Array, jax.Array] | None = None,
-    column: jax.Array | int = 0,
-    num_image: int = 0,
-  ) -> tuple[Float[Array, "B T D"], tuple[jax.Array, jax.Array]]:
-    """Attention of `rms_norm(x, scale)`; the other arguments are those of `Block`."""
-    c, D = self.config, x.shape[-1]
-    N, K, H = c.num_heads, c.num_kv_heads, c.head_dim
-    weights = (
-      Weight((N, D, H), (1,), name="q_einsum")(),
-      Weight((2, K, D, H), (2,), name="kv_einsum")(),
-    )
-
-    def project(x, scale, weights):
-      x = rms_norm(x, scale).astype(self.dtype)
-      w_q, w_kv = (jnp.asarray(w, self.dtype) for w in weights)
-      if self.decoding:  # [(g,) N, B, T, H] -> [(g,) B, T, N, H]
-        return tuple(jnp.moveaxis(in_place(x, w), -4, -2) for w in (w_q, w_kv))
-      return jnp.einsum("BTD,NDH->BTNH", x, w_q), jnp.einsum("BTD,gKDH->gBTKH", x, w_kv)
-
-    q, (k, v) = products.of_normed(project, self.remat)(x, scale, weights)
-    q = rope(q, position) * jnp.asarray(c.query_scale, q.dtype)
-    k = rope(k, position)
-    cap = c.attn_logits_softcap
-    if kv is None:
-      x = attention.attend(q, k, v, mask, cap, alike=num_image, rules=self.rules)
-      kv = (k, v)
-    else:
-      keys, values = kv
-      k, v = kv_cache.cached(k, v, keys.dtype)
-      keys = jax.lax.dynamic_update_slice(keys, k, (0, 0, column))
-      values = jax.lax.dynamic_update_slice(values, v, (0, column, 0))
-      kv = (keys, values)
-      x = attention.attend_cached(q, keys, values, mask, cap)
-    w = jnp.asarray(Weight((N, H, D), (0, 1), name="attn_vec_einsum")(), self.dtype)
-    if self.decoding:
-      return x.reshape(*x.shape[:2], -1) @ w.reshape(-1, D), kv
-    return jnp.einsum("BTNH,NHD->BTD", x, w), kv
-
-
-class Mlp(nn.Module):
-  """Gated feed-forward layer: down(gelu(gate(x)) * up(x))."""
-
-  mlp_dim: int
-  dtype: str
-  rules: sharding.Rules
-  remat: str
-  decoding: bool
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "B T D"], scale: ArrayLike) -> Float[Array, "B T D"]:
-    """The layer on `rms_norm(x, scale)`."""
-    D = x.shape[-1]
-    init = nn.initializers.lecun_normal
-    gate_up = self.param("gating_einsum", init(batch_axis=(0,)), (2, D, self.mlp_dim))
-    down = self.param("linear", init(), (self.mlp_dim, D))
-
-    def project(x, scale, gate_up):
-      # One float32 operand would make the products float32.
-      x, gate_up = rms_norm(x, scale).astype(self.dtype), jnp.asarray(gate_up, self.dtype)
-      return in_place(x, gate_up) if self.decoding else products.both(x, gate_up)
-
-    def act(gate, up):
-      h = jax.nn.gelu(gate, approximate=True) * up
-      return sharding.constrain(h, ("batch", "length", "mlp"), self.rules)
-
-    gate, up = products.of_normed(project, self.remat)(x, scale, gate_up)
-    return products.activated(act, (gate, up), jnp.asarray(down, self.dtype))
-
-
-class Block(nn.Module):
-  """One decoder layer; the residual stream stays float32.
-
-  Dropout comes after attention's post-norm but before the MLP's, as in the reference. `remat`, which
-  the scan over layers applies, and `decoding` choose the form of the products (`products.of_normed`,
-  `in_place`), not what they compute.
-  """
-
-  config: variants.DecoderConfig
-  dtype: str
-  dropout: float = 0.0
-  rules: sharding.Rules = None
-  remat: str = "none"
-  decoding: bool = False
-
-  @nn.compact
-  def __call__(self, x, sliding, position, mask, windowed, kv, column, num_image: int, train: bool):
-    """One layer.
-
-    Args:
-      x: float32[B, T, D].
-      sliding: bool[], whether this layer has the window.
-      position: int32[B, T].
-      mask: bool[B, T, S].
-      windowed: bool[B, T, S] with the window applied, or None where the model has none.
-      kv: keys and values of a layer of the cache to write into and to attend to, or None: those
-        of `x` alone.
-      column: int32[], where in `kv` those of `x` go.
-      num_image: so many rows at the front are image tokens, which all see the same keys.
-      train: whether dropout is on.
-
-    Returns:
-      (float32[B, T, D], (keys, values)): the cache, or those of `x`, [B, T, K, H].
-    """
-    c = self.config
-    drop = nn.Dropout(self.dropout, deterministic=not train)
-    x = sharding.constrain(x, ("batch", "length", None), self.rules)
-    if windowed is not None:
-      mask = jnp.where(sliding, windowed, mask)
-    scale = RMSNorm(name="pre_attention_norm").scale(x.shape[-1])
-    forms = self.dtype, self.rules, self.remat, self.decoding
-    attend = Attention(c, *forms, name="attn")
-    h, kv = attend(x, scale, position, mask, kv, column, num_image)
-    if c.post_norms:
-      h = RMSNorm(name="post_attention_norm")(h)
-    x = x + drop(h)
-    scale = RMSNorm(name="pre_ffw_norm").scale(x.shape[-1])
-    h = drop(Mlp(c.mlp_dim, *forms, name="mlp")(x, scale))
-    if c.post_norms:
-      h = RMSNorm(name="post_ffw_norm")(h)
-    return x + h, kv
-
-
-class ScannedBlock(Block):
-  """`Block` as training scans it: no cache goes in, none comes out."""
-
-  @nn.compact
-  def __call__(self, x, sliding, position, mask, windowed, num_image: int, train: bool):
-    x, _ = super().__call__(x, sliding, position, mask, windowed, None, 0, num_image, train)
-    return x, None
+from paligemma_jax.models import attention, gemma_block, kv_cache, scan, variants
 
 
 class Embedder(nn.Module):
@@ -265,15 +59,12 @@ class Decoder(nn.Module):
   def setup(self):
     c = self.config
     self.embedder = Embedder(c.vocab_size, c.width)
-    stack = siglip.scan_layers(
-      ScannedBlock,
-      self.remat,
-      c.depth,
-      in_axes=(0, *[nn.broadcast] * 5),
-      num_static=2,
+    # Only for the parameters: `__call__` has a loop of its own.
+    stack = scan.blocks(
+      gemma_block.ScannedBlock, "none", c.depth, (0, *[nn.broadcast] * 5), num_static=2
     )
     self.layers = stack(c, self.dtype, self.dropout, self.rules, self.remat)
-    self.final_norm = RMSNorm()
+    self.final_norm = gemma_block.RMSNorm()
 
   def embed(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     """Token embeddings times sqrt(D), float32."""
@@ -289,12 +80,39 @@ class Decoder(nn.Module):
     x: Float[Array, "B S D"],
     mask_input: Bool[Array, "B S"],
     mask_ar: Int[Array, "B S"],
+    rows: Int[Array, "B R"],
     num_image: int = 0,
     train: bool = False,
-  ) -> Float[Array, "B S D"]:
-    """Embedded sequence, `num_image` image tokens first -> hidden states after the final norm."""
+  ) -> Float[Array, "B R D"]:
+    """Embedded sequence, `num_image` image tokens first -> hidden states after the final norm.
+
+    Only those of the positions `rows` exist: of the others, the last layer has keys and values.
+    """
     position, mask, windowed = self._masks(mask_input, mask_ar)
-    x, _ = self.layers(x, self._sliding(), position, mask, windowed, num_image, train)
+    if self.is_initializing():
+      x, _ = self.layers(x, self._sliding(), position, mask, windowed, num_image, False)
+      return self.final_norm(gemma_block.at(x, rows))
+    block = gemma_block.Block(
+      self.config, self.dtype, self.dropout, self.rules, self.remat, parent=None
+    )
+    drops = train and self.dropout > 0
+    key = jax.random.key_data(self.make_rng("dropout")) if drops else None
+
+    def step(params, x, i, args, num_image=num_image, rows=None):
+      position, mask, windowed, key, _ = args
+      rngs = {"dropout": jax.random.fold_in(jax.random.wrap_key_data(key), i)} if drops else {}
+      args = position, mask, windowed, None, 0, num_image, train, rows
+      return block.apply({"params": params}, x, i % 2 == 0, *args, rngs=rngs)[0]
+
+    def end(params, x, i, args):
+      position, mask, windowed, key, rows = args
+      windowed = None if windowed is None else gemma_block.at(windowed, rows)
+      return step(
+        params, x, i, (position, gemma_block.at(mask, rows), windowed, key, rows), 0, rows
+      )
+
+    args = position, mask, windowed, key, rows
+    x = scan.walk(step, end, self.variables["params"]["layers"], x, args, self.remat)
     return self.final_norm(x)
 
   def prefill(
@@ -305,21 +123,33 @@ class Decoder(nn.Module):
     num_image: int,
     cache_size: int,
     cache_dtype: str | None = None,
-  ) -> tuple[Float[Array, "B P D"], kv_cache.Cache]:
-    """As `__call__`, and keeps keys and values in a cache with `cache_size` further columns."""
+  ) -> tuple[Float[Array, "B D"], kv_cache.Cache]:
+    """As `__call__` for the last token of every row, and keeps keys and values in a cache.
+
+    The cache has `cache_size` further columns.
+    """
     position, mask, windowed = self._masks(mask_input, mask_ar)
-    keys, values = [], []
-    for i, layer in enumerate(self._layer_params()):
+    columns = jnp.arange(x.shape[1])[None, :]
+    last = jnp.max(jnp.where(mask_input, columns, 0), axis=1)[:, None]
+    keys, values, rows = [], [], None
+    layers = self._layer_params()
+    for i, layer in enumerate(layers):
+      if i == len(layers) - 1:
+        rows, num_image, mask = last, 0, gemma_block.at(mask, last)
+        windowed = None if windowed is None else gemma_block.at(windowed, last)
       sliding = jnp.array(i % 2 == 0)
-      x, kv = self._block(layer, x, sliding, position, mask, windowed, None, 0, num_image)
+      x, kv = self._block(
+        layer, x, sliding, position, mask, windowed, None, 0, num_image, rows=rows
+      )
       k, v = kv_cache.cached(*kv, cache_dtype or self.dtype)
       keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, cache_size))))
       values.append(jnp.pad(v, ((0, 0), (0, cache_size), (0, 0))))
     stored = jnp.where(mask_input, position, -1)
     stored = jnp.pad(stored, ((0, 0), (0, cache_size)), constant_values=-1)
     length = jnp.sum(mask_input, axis=1, dtype=jnp.int32)
-    column = jnp.array(x.shape[1], dtype=jnp.int32)
-    return self.final_norm(x), kv_cache.Cache(tuple(keys), tuple(values), stored, length, column)
+    column = jnp.array(columns.size, dtype=jnp.int32)
+    cache = kv_cache.Cache(tuple(keys), tuple(values), stored, length, column)
+    return self.final_norm(x[:, 0]), cache
 
   def extend(
     self, x: Float[Array, "B 1 D"], cache: kv_cache.Cache
@@ -383,9 +213,9 @@ class Decoder(nn.Module):
   def _sliding(self) -> Bool[Array, " L"]:
     return jnp.arange(self.config.depth) % 2 == 0  # Gemma 2: layers 0, 2, 4, … have the window
 
-  def _block(self, layer, x, *args):
-    block = Block(self.config, self.dtype, 0.0, self.rules, decoding=True, parent=None)
-    return block.apply({"params": layer}, x, *args, False)
+  def _block(self, layer, x, *args, rows=None):
+    block = gemma_block.Block(self.config, self.dtype, 0.0, self.rules, decoding=True, parent=None)
+    return block.apply({"params": layer}, x, *args, False, rows)
 
   def _layer_params(self) -> list[dict]:
     """The parameters layer by layer, from the stacked or the per-layer layout."""

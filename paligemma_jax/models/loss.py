@@ -21,40 +21,18 @@ Array = jax.Array | np.ndarray
 PIECE = 2**23  # logits that exist at a time on a device, 32 MB in float32 (chosen)
 
 
-def supervised_nll(
-  hidden: Float[Array, "B T D"],
-  table: Float[Array, "V D"],
-  targets: Int[Array, "B T"],
-  weights: Float[Array, "B T"],
-  label_smoothing: float = 0.0,
-  final_logits_softcap: float = 0.0,
-  dtype: str = "float32",
-  window: int | None = None,
-  shards: tuple[int, int] = (1, 1),
-) -> tuple[Float[Array, "B W"], Float[Array, "B W"]]:
-  """Negative log-likelihood of the supervised tokens in nats, and their weights.
-
-  The loss of the reference is the mean over the batch of every example's weighted mean over these.
+def supervised(weights: Float[Array, "B T"], window: int | None = None) -> Int[Array, "B W"]:
+  """Positions whose next token is supervised, and others where a row has fewer than W.
 
   Args:
-    hidden: states after the final norm, at the positions that predict `targets`.
-    table: embedding table, in any dtype.
-    targets: token ids, text[:, 1:].
     weights: mask_loss[:, 1:].
-    label_smoothing: share of the target spread evenly over the other V - 1 tokens.
-    final_logits_softcap: of the model; 0.0 is off.
-    dtype: of the product with the table; its sums, and all else, are float32.
-    window: W, when no row has supervised tokens further apart: only the W that begin with its first
-      are projected. None: all, W = T.
-    shards: (devices that share the batch, devices that share the rows of the table).
+    window: W, when no row has supervised tokens further apart: the W that begin with its first.
+      None: all, W = T.
   """
-  if window is not None and window < hidden.shape[1]:
-    first = jnp.argmax(weights > 0, axis=1)
-    columns = jnp.minimum(first, hidden.shape[1] - window)[:, None] + jnp.arange(window)[None]
-    hidden = jnp.take_along_axis(hidden, columns[..., None], axis=1)
-    targets, weights = (jnp.take_along_axis(x, columns, axis=1) for x in (targets, weights))
-  nll = token_nll(hidden, table, targets, label_smoothing, final_logits_softcap, dtype, shards)
-  return nll, weights
+  B, T = weights.shape
+  W = T if window is None else min(window, T)
+  first = jnp.argmax(weights > 0, axis=1)
+  return jnp.minimum(first, T - W)[:, None] + jnp.arange(W)[None]
 
 
 def token_nll(
@@ -67,9 +45,20 @@ def token_nll(
   shards: tuple[int, int] = (1, 1),
   pieces: int | None = None,
 ) -> Float[Array, "B T"]:
-  """Negative log-likelihood of every target, nats, float32. Arguments as `supervised_nll`.
+  """Negative log-likelihood of every target, nats, float32.
 
-  `pieces` divides V / shards[1]; None chooses it so that a device holds `PIECE` logits at most.
+  The loss of the reference is the mean over the batch of every example's weighted mean over these.
+
+  Args:
+    hidden: states after the final norm, at the positions that predict `targets`.
+    table: embedding table, in any dtype.
+    targets: token ids.
+    label_smoothing: share of the target spread evenly over the other V - 1 tokens.
+    final_logits_softcap: of the model; 0.0 is off.
+    dtype: of the product with the table; its sums, and all else, are float32.
+    shards: (devices that share the batch, devices that share the rows of the table).
+    pieces: in which the V / shards[1] rows of a device are walked through, a divisor of them; None
+      chooses it so that a device holds `PIECE` logits at most.
   """
   (B, T, D), V = hidden.shape, table.shape[0]
   batch_shards, rows_shards = shards

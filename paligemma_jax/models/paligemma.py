@@ -87,10 +87,17 @@ class PaliGemma(nn.Module):
     mask_input: Bool[Array, "B T"] | None = None,
     mask_image: Bool[Array, "B F"] | None = None,
     train: bool = False,
-  ) -> Float[Array, "B T D"]:
-    """Hidden states of the text part after the final norm, float32. Arguments as `__call__`."""
+    rows: Int[Array, "B R"] | None = None,
+  ) -> Float[Array, "B R D"]:
+    """Hidden states of the text part after the final norm, float32.
+
+    Args:
+      image, text, mask_ar, mask_input, mask_image, train: as `__call__`.
+      rows: positions in `text` that are asked for; None: all, R = T. The fewer, the less the last
+        layer costs.
+    """
     zimg = self.encode_images(image, train)
-    return self._hidden(zimg, image, text, mask_ar, mask_input, mask_image, train)
+    return self._hidden(zimg, image, text, mask_ar, mask_input, mask_image, train, rows)
 
   def logits(self, hidden: Float[Array, "*b D"]) -> Float[Array, "*b V"]:
     """Logits of hidden states, float32, with the final soft-cap if the model has one."""
@@ -120,9 +127,6 @@ class PaliGemma(nn.Module):
     x, mask_input, mask_ar = self._sequence(zimg, image, text, mask_ar, mask_input, mask_image)
     N = zimg.shape[1]
     x, cache = self.llm.prefill(x, mask_input, mask_ar, N, cache_size, cache_dtype)
-    columns = jnp.arange(x.shape[1])[None, :]
-    last = jnp.max(jnp.where(mask_input, columns, 0), axis=1)
-    x = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
     return self.llm.logits(x), cache
 
   def extend(
@@ -169,10 +173,11 @@ class PaliGemma(nn.Module):
     x = jnp.concatenate([zimg, self.llm.embed(text)], axis=1)
     return x, mask_input, mask_ar
 
-  def _hidden(self, zimg, image, text, mask_ar, mask_input, mask_image, train):
+  def _hidden(self, zimg, image, text, mask_ar, mask_input, mask_image, train, rows=None):
     x, mask_input, mask_ar = self._sequence(zimg, image, text, mask_ar, mask_input, mask_image)
     N = zimg.shape[1]
-    return self.llm(x, mask_input, mask_ar, N, train)[:, N:]
+    rows = jnp.broadcast_to(jnp.arange(text.shape[1]), text.shape) if rows is None else rows
+    return self.llm(x, mask_input, mask_ar, N + jnp.asarray(rows), N, train)
 
 
 def unstack_layers(params: dict) -> dict:

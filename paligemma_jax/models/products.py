@@ -25,6 +25,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array, "*n B T H"]:
+  """The product of `x` with each of several matrices [D, H], reading them where they are.
+
+  An einsum makes one wide product of them, for which the compiler (CPU, GPU) first transposes a
+  copy of the weights: as large as the weights, and slower than the product when T is small. The
+  gradient of this form is larger, so training keeps the einsum.
+  """
+  stack = w.reshape(-1, *w.shape[-2:])
+  many = jnp.broadcast_to(x[None], (len(stack), *x.shape))
+  return jnp.einsum("nBTD,nDH->nBTH", many, stack).reshape(*w.shape[:-2], *x.shape[:2], -1)
+
+
 def of_normed(project: Callable, remat: str) -> Callable:
   """`project`, a norm and linear products of its result, which is not kept for the backward pass.
 

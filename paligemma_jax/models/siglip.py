@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, products, variants
+from paligemma_jax.models import attention, products, scan, variants
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -155,7 +155,7 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B L W"], train: bool) -> Float[Array, "B L W"]:
-    blocks = scan_layers(Block, self.remat, self.config.depth, in_axes=(nn.broadcast,))
+    blocks = scan.blocks(Block, self.remat, self.config.depth, in_axes=(nn.broadcast,))
     x, _ = blocks(
       *(self.config, self.dtype, self.dropout, self.rules, self.remat), name="encoderblock"
     )(x, train)
@@ -221,30 +221,3 @@ class ImageTower(nn.Module):
     )
     x = out["img/zimg"] = head(x)
     return x, out
-
-
-def scan_layers(
-  block: type[nn.Module], remat: str, depth: int, in_axes: tuple, num_static: int = 1
-):
-  """`block` repeated `depth` times as one scan over parameters stacked on axis 0.
-
-  Args:
-    block: a module class whose call returns (carry, output of the layer).
-    remat: "none", or the name of a policy in `jax.checkpoint_policies` that says what is kept for
-      the backward pass.
-    depth: number of layers.
-    in_axes: per further argument of the call, the axis to scan over or `nn.broadcast`.
-    num_static: how many of these are Python values; they come last and are broadcast.
-  """
-  if remat != "none":
-    policy = getattr(jax.checkpoint_policies, remat)
-    last = len(in_axes) + 1  # behind the module and the carry
-    static = tuple(range(last - num_static + 1, last + 1))
-    block = nn.remat(block, prevent_cse=False, policy=policy, static_argnums=static)
-  return nn.scan(
-    block,
-    variable_axes={"params": 0},
-    split_rngs={"params": True, "dropout": True},
-    in_axes=in_axes,
-    length=depth,
-  )

@@ -71,9 +71,9 @@ def make_train_step(
     optimizer: what trains, and how.
     mean_over: "example": the mean over the batch of the means over an example's tokens, as
       big_vision has it; "token": one mean over all supervised tokens, as transformers has it.
-    label_smoothing: as `loss.supervised_nll`.
-    window: most supervised tokens that an example has; None: not known. Only so many are projected
-      to the vocabulary.
+    label_smoothing: as `loss.token_nll`.
+    window: most supervised tokens that an example has; None: not known. Only so many go
+      through the last layer and are projected to the vocabulary.
     accumulate: pieces that the batch is cut into, one after the other; gradient and loss are those
       of the whole batch, the activations those of a piece. (Dropout draws anew for each.)
   """
@@ -131,26 +131,28 @@ def make_train_step(
 def _loss(model, label_smoothing, window, trained, frozen, batch, share, rng):
   """(what these rows add to the loss, float32[B] nll of each); share: float32[B], of a row's nll."""
   params = merge(trained, frozen)
-  hidden = model.apply(  # float32[B, T, D] of the text part
+  weights = _weights(batch)
+  rows = loss.supervised(weights, window)
+  targets, weights = (jnp.take_along_axis(x, rows, axis=1) for x in (batch.text[:, 1:], weights))
+  hidden = model.apply(  # float32[B, W, D]
     {"params": params},
     batch.image,
     batch.text[:, :-1],
     batch.mask_ar[:, :-1],
     mask_image=batch.mask_image,
     train=True,
+    rows=rows,
     rngs={"dropout": rng},
     method="hidden",
   )
   table = params["llm"]["embedder"]["input_embedding"]
-  nll, weights = loss.supervised_nll(
+  nll = loss.token_nll(
     hidden,
     table,
-    batch.text[:, 1:],
-    _weights(batch),
+    targets,
     label_smoothing,
     model.config.llm.final_logits_softcap,
     model.dtype,
-    window,
     (sharding.ways("batch", model.rules), _rows_shards(table, model.rules)),
   )
   nll = jnp.sum(nll * weights, axis=1)

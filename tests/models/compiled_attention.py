@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from paligemma_jax import sharding
 from paligemma_jax.configs import meshes
-from paligemma_jax.models import attention, gemma, siglip, variants
+from paligemma_jax.models import attention, gemma_block, siglip, variants
 from paligemma_jax.train import targets
 
 BATCH, TEXT = 4, 128
@@ -33,7 +33,7 @@ def main(topology: str, name: str):
     args = rows(jnp.float32, N, c.img.width), (norm(c.img.width), norm(c.img.width))
     call = lambda *args: layer.apply(*args)
   else:
-    layer = gemma.Attention(c.llm, "bfloat16", rules)
+    layer = gemma_block.Attention(c.llm, "bfloat16", rules)
     args = (
       rows(jnp.float32, S, c.llm.width),
       norm(c.llm.width),

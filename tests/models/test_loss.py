@@ -58,12 +58,15 @@ def test_value_and_gradients_are_those_of_the_plain_loss(
     assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("window", [3, 5, T, None])
+@pytest.mark.parametrize("window", [3, 5, T, 2 * T, None])
 def test_a_window_that_holds_all_supervised_tokens_changes_nothing(data, window):
-  nll, weights = loss.supervised_nll(*data, window=window)
-  assert nll.shape == (B, window or T)
-  want = plain_nll(*data[:3]) * data[3]
-  np.testing.assert_allclose(jnp.sum(nll * weights, axis=1), want.sum(axis=1), rtol=1e-6)
+  hidden, table, targets, weights = data
+  rows = loss.supervised(weights, window)
+  assert rows.shape == (B, min(window or T, T))
+  targets, picked = (np.take_along_axis(x, rows, axis=1) for x in (targets, weights))
+  nll = loss.token_nll(np.take_along_axis(hidden, rows[..., None], axis=1), table, targets)
+  want = plain_nll(*data[:3]) * weights
+  np.testing.assert_allclose(jnp.sum(nll * picked, axis=1), want.sum(axis=1), rtol=1e-6)
 
 
 def test_the_temporaries_are_a_tenth_of_the_plain_ones():
@@ -76,8 +79,8 @@ def test_the_temporaries_are_a_tenth_of_the_plain_ones():
     right = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return per_example(jax.nn.logsumexp(logits, axis=-1) - right, weights)
 
-  def ours(*args):
-    return per_example(*loss.supervised_nll(*args))
+  def ours(hidden, table, targets, weights):
+    return per_example(loss.token_nll(hidden, table, targets), weights)
 
   def temporaries(fn, argnums):
     compiled = jax.jit(jax.value_and_grad(fn, argnums)).lower(*args).compile()

@@ -186,3 +186,12 @@ def test_dropout_needs_training_and_a_key():
   np.testing.assert_array_equal(run(0), run(0))
   assert np.abs(run(0) - run(1)).max() > 1e-3
   assert np.abs(run(0) - quiet).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_of_some_positions_are_those_of_all(family):
+  model, params = build(family)
+  rows = np.array([[2, 7, 8], [0, 0, 5]])
+  some = model.apply({"params": params}, *inputs(), rows=rows, method="hidden")
+  every = model.apply({"params": params}, *inputs(), method="hidden")
+  np.testing.assert_allclose(some, np.take_along_axis(every, rows[..., None], axis=1), **TOL)

@@ -229,7 +229,7 @@ def test_search_stops_when_nothing_left_can_be_faster(no_compiler):
 
 def test_search_goes_on_to_the_fastest_that_fits(no_compiler):
   found = search.run(config(mesh="single"), with_chip(memory=2500))
-  assert no_compiler[0] == 32 and set(no_compiler[1:]) == {16}
+  assert set(no_compiler[:-1]) == {32} and no_compiler[-1] == 16
   assert found[0].overrides["train.batch_size"] == 16
   assert [bool(t.rate) for t in found] == [True] + [False] * (len(found) - 1)
 
