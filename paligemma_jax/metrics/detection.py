@@ -190,6 +190,5 @@ def _iou(guess: dict, truth: dict) -> float:
   """Overlap of two boxes; over the guess's own area where the truth is a crowd."""
   if not truth.get("iscrowd"):
     return matching.object_iou(guess, truth)
-  a, b = guess["box"], truth["box"]
-  width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-  return width * height / matching.area(a) if width > 0 and height > 0 else 0.0
+  inside = matching.intersection(guess["box"], truth["box"])
+  return inside / matching.area(guess["box"]) if inside else 0.0

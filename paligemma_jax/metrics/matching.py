@@ -3,14 +3,17 @@
 import numpy as np
 
 
-def box_iou(a, b) -> float:
-  """Intersection over union of two boxes x0 y0 x1 y1, 0..1; an empty or inverted box has none."""
+def intersection(a, b) -> float:
+  """Area that two boxes x0 y0 x1 y1 share, pixels²; with an empty or inverted one it is 0."""
   width = min(a[2], b[2]) - max(a[0], b[0])
   height = min(a[3], b[3]) - max(a[1], b[1])
-  if width <= 0 or height <= 0:
-    return 0.0
-  inside = width * height
-  return float(inside / (area(a) + area(b) - inside))
+  return float(width * height) if width > 0 and height > 0 else 0.0
+
+
+def box_iou(a, b) -> float:
+  """Intersection over union of two boxes x0 y0 x1 y1, 0..1; an empty or inverted box has none."""
+  inside = intersection(a, b)
+  return float(inside / (area(a) + area(b) - inside)) if inside else 0.0
 
 
 def object_iou(a: dict, b: dict) -> float:

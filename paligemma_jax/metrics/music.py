@@ -31,9 +31,12 @@ def music(rows: list[dict]) -> scores.Terms:
 
 
 def _rate(rows: list[dict], split) -> tuple[np.ndarray, np.ndarray]:
-  pairs = [(split(row["prediction"]), [split(a) for a in text.answers(row)[:1]]) for row in rows]
-  edits = [text.distance(found, wanted[0]) if wanted else 0 for found, wanted in pairs]
-  return np.array(edits, np.float64), np.array([len(w[0]) if w else 0 for _, w in pairs], float)
+  """Edits and lengths of the truths, both 0 for a row without."""
+  edits, lengths = np.zeros((2, len(rows)))
+  for i, row in enumerate(rows):
+    for truth in map(split, text.answers(row)[:1]):
+      edits[i], lengths[i] = text.distance(split(row["prediction"]), truth), len(truth)
+  return edits, lengths
 
 
 def _symbols(page: str) -> list[str]:
