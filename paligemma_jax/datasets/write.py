@@ -181,23 +181,20 @@ def _collect_all(data, folder, splits, temporary, say) -> dict[str, _Spool]:
 def _collect(data, folder, split, temporary, say) -> _Spool:
   """The records of a split, all that they refer to looked at."""
   spool, sizes = _Spool(temporary / f"{split}.spool", split), {}
-  records = data.records(folder, split)
   bar = tqdm.tqdm(unit="record", desc=f"{data.name} {split}: collect", disable=None, leave=False)
   with bar:
-    while True:
-      try:
-        key, record = next(records)
-        spool.add(key, record, sum(_probed(file, sizes) for file in _files(record)))
-      except StopIteration:
-        break
-      except pictures.BadPicture:
-        if split not in data.lenient:
-          raise
-        spool.left_out += 1
-      except (LookupError, TypeError, ValueError, AttributeError, SyntaxError) as e:
-        what = f"no key {e}" if isinstance(e, KeyError) else str(e)
-        raise errors.UserError(f"{folder.place}: not as it should be ({what})") from e
-      bar.update()
+    try:
+      for key, record in data.records(folder, split):
+        try:
+          spool.add(key, record, sum(_probed(file, sizes) for file in _files(record)))
+        except pictures.BadPicture:
+          if split not in data.lenient:
+            raise
+          spool.left_out += 1
+        bar.update()
+    except (LookupError, TypeError, ValueError, AttributeError, SyntaxError) as e:
+      what = f"no key {e}" if isinstance(e, KeyError) else str(e)
+      raise errors.UserError(f"{folder.place}: not as it should be ({what})") from e
   if not len(spool):
     raise errors.UserError(f"{data.name}: no records of {split} in {folder.root}")
   if spool.left_out:
@@ -222,7 +219,7 @@ def _probed(file, sizes: dict[int, int]) -> int:
   """Size in bytes; a file is looked at once."""
   if not isinstance(file, pictures.Picture):
     return file.probe()
-  key = hash(file.path)
+  key = hash(file.path)  # the paths of millions would fill the memory
   if key not in sizes:
     sizes[key] = file.probe()
   return sizes[key]
