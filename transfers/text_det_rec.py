@@ -27,6 +27,6 @@ def get_config(arg=None):
 
 
 def _words(name):
-  fields = common.objects("words", box="bbox", label="text")
+  fields = common.objects("words", box="bbox", label="text", ignore="illegible")
   rules = dict(prefix="ocr", draw="shuffle", fields=fields)
   return lambda split: common.tfds(name, split, "detect", **rules)

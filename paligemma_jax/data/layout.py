@@ -6,7 +6,8 @@ A pair `(ours, theirs)` says which feature a key comes from; `/` leads into nest
   ("suffix", "captions/text")          the answers; likewise "prefix", "id", or a name of your own
   ("objects/box", "objects/bbox")      one list for every key of the objects: "objects/label" and,
   ("objects/label", "objects/name")    for segmentation, "objects/mask"; for the task refer,
-                                       "objects/sentences"; "objects/iscrowd" leaves out of answers
+                                       "objects/sentences"; "objects/iscrowd" and "objects/ignore"
+                                       leave out of answers
 
 Features without a pair keep their names.
 """
@@ -25,7 +26,7 @@ BOXES: dict[str, Callable[[list[float], float, float], Box]] = {
   "xywh": lambda b, h, w: (b[0], b[1], b[0] + b[2], b[1] + b[3]),  # pixels: COCO
   "yxyx_unit": lambda b, h, w: (b[1] * w, b[0] * h, b[3] * w, b[2] * h),  # 0..1: TFDS
 }
-_OBJECT_KEYS = ("box", "label", "mask", "sentences", "iscrowd", "area")
+_OBJECT_KEYS = ("box", "label", "mask", "sentences", "iscrowd", "ignore", "area")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -240,7 +240,8 @@ def _detect(record, rules, size, codes, rng):
     raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
   labels = " ; ".join(dict.fromkeys(o["label"] for o in objects))
   prefix = fill(rules.prefix or "detect {label}", {**record, "label": labels})
-  shown = [o for o in objects if not o.get("iscrowd")]  # a region of many, which only scores know
+  # Regions of many and words that cannot be read are for scores alone.
+  shown = [o for o in objects if not o.get("iscrowd") and not o.get("ignore")]
   if rng is not None:
     shown = [shown[k] for k in rng.permutation(len(shown))]
   found = [structs.Box(o["label"], *o["box"]) for o in shown]

@@ -8,8 +8,8 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   name = f"{split}.jsonl"  # one JSON object, despite its name
   for row in folder.rows(name, "annotations"):
     words = [w for p in row["paragraphs"] for line in p["lines"] for w in line["words"]]
-    found = [(w["text"], *zip(*w["vertices"])) for w in words if w.get("legible", True)]
-    yield text_spotting.record(folder, row["image_id"], [split], found)
+    found = [(w["text"] if w["legible"] else "", *zip(*w["vertices"])) for w in words]
+    yield text_spotting.record(folder, row["image_id"], [split], found, unread="")
 
 
 TASK = dataset.Task(

@@ -13,10 +13,11 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
       for word in annotations[row["id"]]:
         x, y, w, h = word["bbox"]
         about = word["attributes"]
-        if about.get("legible", True):
-          found.append((about["transcription"], (x, x + w), (y, y + h)))
+        text = about["transcription"] if about["legible"] else ""
+        found.append((text, (x, x + w), (y, y + h)))
       photo, _, file = row["file_name"].rpartition("/")
-      yield text_spotting.record(folder, file.rpartition(".")[0], [photo or "."], found)
+      stem = file.rpartition(".")[0]
+      yield text_spotting.record(folder, stem, [photo or "."], found, unread="")
 
 
 TASK = dataset.Task(

@@ -1,13 +1,17 @@
 """What the sets of words in photos share.
 
-A box is the tightest one around a word's polygon. Words marked as illegible are left out.
+A box is the tightest one around a word's polygon. Words that cannot be read are marked: answers
+leave them out, and scores overlook what is found there.
 """
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from paligemma_jax import errors
 from paligemma_jax.datasets import dataset, pictures, raw
 
+_UNREAD = "###"  # text of a word that cannot be read
 _ENDINGS = (".jpg", ".JPG", ".png", ".jpeg", ".gif")
 Word = tuple[str, Sequence[float], Sequence[float]]  # text, x and y of its corners in pixels
 
@@ -17,7 +21,7 @@ def features(f):
   return {
     "image/id": f.Text(),
     "image": f.Image(encoding_format="jpeg"),
-    "words": f.Sequence({"bbox": f.BBoxFeature(), "text": f.Text()}),
+    "words": f.Sequence({"bbox": f.BBoxFeature(), "text": f.Text(), "illegible": np.bool_}),
   }
 
 
@@ -33,8 +37,6 @@ def of_corners(
   folder: raw.Folder, place: str, pattern: str, photos: Sequence[str], count: int
 ) -> dataset.Records:
   """One for each file of lines "x1,y1,…,x4,y4,word" (count 8) or "…,script,word" (count 9).
-
-  An illegible word is "###".
 
   Args:
     folder: the official files.
@@ -56,7 +58,7 @@ def of_corners(
       found.append((word, numbers[::2], numbers[1::2]))
     folder.place = str(folder.root / name)
     stem = name.rpartition("/")[2].removesuffix(".txt").removeprefix("gt_")
-    yield record(folder, stem, photos, found, "###")
+    yield record(folder, stem, photos, found)
 
 
 def record(
@@ -64,7 +66,7 @@ def record(
   stem: str,
   photos: Sequence[str],
   words: Iterable[Word],
-  illegible: str = "",
+  unread: str = _UNREAD,
 ) -> tuple[str, dict]:
   """Key and features of a photo.
 
@@ -73,7 +75,7 @@ def record(
     stem: name of the photo, without ending.
     photos: folders in which it may be.
     words: what is written in it.
-    illegible: what the files say for a word that cannot be read.
+    unread: what the files say for a word that cannot be read; "" is always one.
   """
   names = [f"{p}/{stem}{e}" for p in photos for e in _ENDINGS]
   name = next((n for n in names if (folder.root / n).is_file()), names[0])
@@ -81,6 +83,8 @@ def record(
   size, kept = picture.size(), []
   for said, x, y in words:
     box = pictures.unit_box(min(x), min(y), max(x), max(y), *size)
-    if said.strip() not in ("", illegible) and box[0] < box[2] and box[1] < box[3]:
-      kept.append({"bbox": box, "text": said.strip()})
+    is_unread = said.strip() in ("", unread)
+    if box[0] < box[2] and box[1] < box[3]:
+      text = _UNREAD if is_unread else said.strip()
+      kept.append({"bbox": box, "text": text, "illegible": is_unread})
   return stem, {"image/id": stem, "image": picture, "words": kept}

@@ -11,7 +11,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
     folder.place = f"{place}: image {image_id}"
     rows = [whole["anns"][str(n)] for n in numbers]
     found = [(r["utf8_string"], r["points"][::2], r["points"][1::2]) for r in rows]
-    yield text_spotting.record(folder, image_id, ["train_images"], found, illegible=".")
+    yield text_spotting.record(folder, image_id, ["train_images"], found, unread=".")
 
 
 TASK = dataset.Task(

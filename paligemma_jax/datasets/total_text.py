@@ -28,7 +28,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
       said = ast.literal_eval(match[3]) if match[3] else ""
       found.append((said, x, y))
     stem = name.rpartition("poly_gt_")[2].removesuffix(".txt")
-    yield text_spotting.record(folder, stem, [f"Images/{kind}"], found, illegible="#")
+    yield text_spotting.record(folder, stem, [f"Images/{kind}"], found, unread="#")
 
 
 TASK = dataset.Task(

@@ -67,14 +67,15 @@ def test_options_are_numbered_by_letters_and_shuffled_with_their_answer():
   assert len(seen) == 6
 
 
-def test_objects_are_written_in_random_order_and_crowds_not_at_all():
-  record = {"objects": [CAT, DOG, {**CAT, "iscrowd": True}]}
+@pytest.mark.parametrize("key", ["iscrowd", "ignore"])
+def test_objects_are_written_in_random_order_and_those_for_scores_alone_not_at_all(key):
+  record = {"objects": [CAT, DOG, {**CAT, key: True}]}
   rules = dict(task="detect", prefix="detect all classes", draw="shuffle")
   one, other = f"{CAT_LOC} cat ; {DOG_LOC} dog", f"{DOG_LOC} dog ; {CAT_LOC} cat"
   assert strings(record, **rules) == [("detect all classes", one)]
   seen = {strings(record, np.random.default_rng(s), **rules)[0][1] for s in range(20)}
   assert seen == {one, other}
-  assert drafts(record, **rules)[0].objects == (0, 1, 2)  # scores know the crowd
+  assert drafts(record, **rules)[0].objects == (0, 1, 2)  # scores know all
 
 
 def test_a_sentence_refers_to_one_object_without_its_label():

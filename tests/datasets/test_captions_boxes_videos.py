@@ -211,11 +211,15 @@ def test_tables_have_the_boxes_of_their_cells_in_their_own_picture(made, name):
   "name", ["icdar15", "total_text", "mlt17", "mlt19", "hiertext", "textocr", "intelocr"]
 )
 def test_words_in_photos_have_the_box_around_their_polygon(made, name):
-  fields = (("objects/box", "words/bbox"), ("objects/label", "words/text"))
+  fields = (
+    ("objects/box", "words/bbox"), ("objects/label", "words/text"),
+    ("objects/ignore", "words/illegible"),
+  )  # fmt: skip
   rows = made.read(name, "train", fields=fields)
   for r in rows:
-    (word,) = r["objects"]  # the illegible one is left out
-    assert np.round(word["box"]).tolist() == [10, 15, 110, 45]
+    word, unread = r["objects"]
+    assert np.round(word["box"]).tolist() == [10, 15, 110, 45] and not word["ignore"]
+    assert unread["label"] == "###" and unread["ignore"]
   ending = ", ok" if name == "icdar15" else ""
   assert {r["objects"][0]["label"] for r in rows} == {f"{w}{ending}" for w in documents.WORDS}
 
