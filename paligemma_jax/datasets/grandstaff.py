@@ -40,7 +40,7 @@ TASK = dataset.Task(
   source="https://sites.google.com/view/multiscore-project/datasets",
   licence="see the page",
   layout="""
-partitions_grandstaff/{train,val,test}.txt    paths of .krn files
+partitions_grandstaff/{train,val,test}.txt    paths of .krn files; some copies have them in types/
 grandstaff/chopin/…/maj2_down_m-0-5.krn       as the lists name them
 grandstaff/chopin/…/maj2_down_m-0-5.jpg
 grandstaff/chopin/…/maj2_down_m-0-5_distorted.jpg

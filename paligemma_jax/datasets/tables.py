@@ -1,8 +1,11 @@
 """What PubTabNet and FinTabNet share: pictures of tables, their HTML and the box of every cell.
 
-Cells without text have no box in the files; theirs is empty here.
+Cells without text have no box in the files; theirs is empty here. PubTabNet's tables begin with
+their head, FinTabNet's with <table>, as all do here. Of a cell's tokens those longer than a
+character are tags; the others are text, in which <, > and & are escaped as in HTML.
 """
 
+import html
 from collections.abc import Callable
 
 import numpy as np
@@ -20,12 +23,12 @@ def features(f):
   }
 
 
-def cells(html: dict, at: Callable) -> list[dict]:
+def cells(table: dict, at: Callable) -> list[dict]:
   """The cells; `at` maps a box of the file to its `pictures.unit_box`."""
-  found = html.get("cells", html.get("cell"))  # both spellings are about
+  found = table["cells"] if "cells" in table else table["cell"]  # both spellings are about
   return [
     {
-      "text": "".join(cell["tokens"]),
+      "text": "".join(t if len(t) > 1 else html.escape(t, quote=False) for t in cell["tokens"]),
       "bbox": at(cell["bbox"]) if cell.get("bbox") else np.zeros(4, np.float32),
     }
     for cell in found
@@ -35,4 +38,6 @@ def cells(html: dict, at: Callable) -> list[dict]:
 def record(row: dict, picture: pictures.Picture, cells: list[dict]) -> dict:
   """The features of a table."""
   structure = row["html"]["structure"]["tokens"]
+  if structure[0] != "<table>":
+    structure = ["<table>", *structure, "</table>"]
   return {"filename": row["filename"], "image": picture, "structure": structure, "cells": cells}

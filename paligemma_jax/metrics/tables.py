@@ -28,14 +28,18 @@ def teds(rows: list[dict]) -> scores.Terms:
     "grits_con": F-score of the most similar sub-grids, cells compared by their spans and by text.
 
   Raises:
-    errors.UserError: apted is not installed.
+    errors.UserError: apted is not installed, or a truth is no table.
 
   Source: TEDS: Zhong et al., arXiv:1911.10683, section 5; GriTS: Smock et al., arXiv:2203.12555.
   """
   terms = {"teds": [], "teds_struct": [], "grits_top": [], "grits_con": []}
   for row in rows:
-    found, wanted = parse(row["prediction"]), [parse(a) for a in text.answers(row)[:1]]
-    values = _compare(found, wanted[0]) if wanted else (None,) * 4
+    values = (None,) * 4
+    for truth in text.answers(row)[:1]:
+      wanted = parse(truth)
+      if wanted is None:
+        raise errors.UserError(f"teds: a truth is no <table> with rows: {truth[:80]!r}")
+      values = _compare(parse(row["prediction"]), wanted)
     for column, value in zip(terms.values(), values):
       column.append(value)
   return {name: scores.array(column) for name, column in terms.items()}
@@ -106,9 +110,9 @@ class _Parser(html.parser.HTMLParser):
       self.open[-1].content.extend(data)
 
 
-def _compare(found: Node | None, wanted: Node | None) -> tuple[float, float, float, float]:
+def _compare(found: Node | None, wanted: Node) -> tuple[float, float, float, float]:
   """teds, teds_struct, grits_top and grits_con of two tables."""
-  if found is None or wanted is None:
+  if found is None:
     return (0.0,) * 4
   nodes = max(found.size(), wanted.size())
   trees = [1 - _tree_distance(found, wanted, has_text) / nodes for has_text in (True, False)]

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paligemma_jax import errors
 from paligemma_jax.metrics import tables
 
 pytest.importorskip("apted")
@@ -40,6 +41,11 @@ def test_trees(prediction, teds, struct):
   got = _score(prediction, TWO)
   assert got["teds"] == pytest.approx(teds)
   assert got["teds_struct"] == pytest.approx(struct)
+
+
+def test_a_truth_that_is_no_table_is_an_error():
+  with pytest.raises(errors.UserError, match="a truth is no <table> with rows: '<thead><tr>"):
+    _score(TWO, TWO.removeprefix("<table>").replace("<tr>", "<thead><tr>", 1))
 
 
 def test_grids():

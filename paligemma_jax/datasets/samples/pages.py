@@ -81,7 +81,8 @@ def pubtabnet(folder: pathlib.Path) -> None:
       image, cells = _table(i, 0, 0)
       scenes.save(folder / split / f"PMC{i}_{split}.png", image)
       rows.append({
-        "filename": f"PMC{i}_{split}.png", "split": split, "imgid": len(rows), "html": _html(cells),
+        "filename": f"PMC{i}_{split}.png", "split": split, "imgid": len(rows),
+        "html": _html(cells, ["<thead>", *_ROW, "</thead>", "<tbody>", *_ROW, "</tbody>"]),
       })  # fmt: skip
   (folder / "PubTabNet_2.0.0.jsonl").write_text(scenes.json_lines(rows), encoding="utf-8")
 
@@ -101,7 +102,8 @@ def fintabnet(folder: pathlib.Path) -> None:
       ]  # fmt: skip
       rows.append({
         "filename": f"AAL/{split}/page_{i}.pdf", "split": split, "table_id": 100 + i,
-        "bbox": [10, 100 - (40 + image.height) / 2, (20 + image.width) / 2, 80], "html": _html(flipped),
+        "bbox": [10, 100 - (40 + image.height) / 2, (20 + image.width) / 2, 80], 
+        "html": _html(flipped, ["<table>", *_ROW, *_ROW, "</table>"]),
       })  # fmt: skip
     path = folder / f"FinTabNet_1.0.0_cell_{split}.jsonl"
     path.write_text(scenes.json_lines(rows), encoding="utf-8")
@@ -114,7 +116,7 @@ def _table(i, x, y):
   cells = [
     ("année", [4, 4, 60, 16]),
     ("", None),
-    ("total", [4, 24, 40, 36]),
+    ("n<total", [4, 24, 40, 36]),
     (str(10 * i), [64, 24, 90, 36]),
   ]
   for text, box in cells:
@@ -123,9 +125,10 @@ def _table(i, x, y):
   return image, cells
 
 
-def _html(cells) -> dict:
-  row = ["<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>"]
-  structure = ["<thead>", *row, "</thead>", "<tbody>", *row, "</tbody>"]
+_ROW = ("<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>")
+
+
+def _html(cells, structure) -> dict:
   found = [
     {"tokens": ["<b>", *text, "</b>"] if k == 0 else [*text], **({"bbox": box} if box else {})}
     for k, (text, box) in enumerate(cells)
