@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw
 
 from paligemma_jax.datasets.samples import documents, scenes
 
+_ROW = ("<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>")
 _PARTS = ("Text", "Picture", "Title")
 
 
@@ -78,7 +79,7 @@ def pubtabnet(folder: pathlib.Path) -> None:
   rows = []
   for split in ("train", "val"):
     for i in range(8):
-      image, cells = _table(i, 0, 0)
+      image, cells = _table(i)
       scenes.save(folder / split / f"PMC{i}_{split}.png", image)
       rows.append({
         "filename": f"PMC{i}_{split}.png", "split": split, "imgid": len(rows),
@@ -93,7 +94,7 @@ def fintabnet(folder: pathlib.Path) -> None:
     rows = []
     for i in range(8):
       page = Image.new("RGB", (240, 200), "white")  # of 120 x 100 points
-      image, cells = _table(i, 0, 0)
+      image, cells = _table(i)
       page.paste(image, (20, 40))
       scenes.save(folder / f"png/AAL/{split}/page_{i}.png", page)
       flipped = [
@@ -102,14 +103,14 @@ def fintabnet(folder: pathlib.Path) -> None:
       ]  # fmt: skip
       rows.append({
         "filename": f"AAL/{split}/page_{i}.pdf", "split": split, "table_id": 100 + i,
-        "bbox": [10, 100 - (40 + image.height) / 2, (20 + image.width) / 2, 80], 
+        "bbox": [10, 100 - (40 + image.height) / 2, (20 + image.width) / 2, 80],
         "html": _html(flipped, ["<table>", *_ROW, *_ROW, "</table>"]),
       })  # fmt: skip
     path = folder / f"FinTabNet_1.0.0_cell_{split}.jsonl"
     path.write_text(scenes.json_lines(rows), encoding="utf-8")
 
 
-def _table(i, x, y):
+def _table(i):
   """A picture of 120 x 60 pixels and its cells: (tokens, x0 y0 x1 y1 or None)."""
   image = Image.new("RGB", (120, 60), "white")
   pen = ImageDraw.Draw(image)
@@ -123,9 +124,6 @@ def _table(i, x, y):
     if box:
       pen.text(box[:2], text, fill="black")
   return image, cells
-
-
-_ROW = ("<tr>", "<td>", "</td>", "<td>", "</td>", "</tr>")
 
 
 def _html(cells, structure) -> dict:
