@@ -8,6 +8,7 @@ import re
 
 from paligemma_jax.datasets import dataset, raw
 
+_TOLD = ("FINDING", "IMPRESSION")  # also "FINDINGS AND IMPRESSION"
 _SECTION = re.compile(r"^\s*([A-Z][A-Z ,/()-]+):", re.M)
 
 
@@ -31,7 +32,7 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
     study = f"files/{subject[:3]}/{subject}/s{row['study_id']}"
     with folder.partner():
       said = sections("\n".join(folder.text(f"{study}.txt")))
-    parts = [f"{name}: {said[name]}" for name in ("FINDINGS", "IMPRESSION") if said.get(name)]
+    parts = [f"{name}: {text}" for name, text in said.items() if name.startswith(_TOLD) and text]
     if parts:
       yield (
         row["dicom_id"],

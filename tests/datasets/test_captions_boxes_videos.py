@@ -235,6 +235,7 @@ def test_music_molecules_and_reports(made):
   rows = {r["dicom_id"]: r for r in made.read("mimic_cxr", "train")}
   assert rows["02aa000"]["indication"] == "INDICATION: ___F with cough"
   assert rows["02aa030"]["report"] == "IMPRESSION: No acute process."
+  assert rows["02aa040"]["report"] == "FINDINGS AND IMPRESSION: Clear lungs."
   assert "02aa050" not in rows and rows["02aa010"]["report"] == rows["02aa011"]["report"]
 
 

@@ -140,7 +140,7 @@ def molecule(folder: pathlib.Path) -> None:
 
 
 def mimic_cxr(folder: pathlib.Path) -> None:
-  """Discs for hearts; two X-rays of one study, one report without findings, one with neither."""
+  """Discs for hearts; two X-rays of one study, reports without findings, with both in one, with neither."""
   rows = [("dicom_id", "study_id", "subject_id", "split")]
   for n, split in enumerate(("train", "validate", "test")):
     for i in range(8):
@@ -154,7 +154,8 @@ def mimic_cxr(folder: pathlib.Path) -> None:
         rows.append((name, study, subject, split))
       findings = f" FINDINGS:  The heart is {20 + 3 * i} wide.\n  No pneumothorax.\n\n"
       impression = " IMPRESSION:  No acute process.\n"
-      kept = {3: impression, 5: ""}.get(i, findings + impression)
+      both = " FINDINGS AND IMPRESSION:  Clear lungs.\n"
+      kept = {3: impression, 4: both, 5: ""}.get(i, findings + impression)
       _write(place.with_suffix(".txt"), f" EXAM:  CHEST\n\n INDICATION:  ___F with cough\n\n{kept}")
   (folder / "mimic-cxr-2.0.0-split.csv").write_text(scenes.csv_text(rows))
 
