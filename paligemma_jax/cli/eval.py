@@ -9,16 +9,20 @@ configs the last three and the predictions' page are in DIR/CONFIG. The same com
 evaluations that are done, with the same settings, data and checkpoint, keep their scores. Started in
 several processes, as `paligemma train` can be, they share the work; the first one writes and prints.
 
-With --expect the exit status is 1 if a published score is not reached.
+With --expect the exit status is 1 if a published score is not reached. Exit status 75: asked to stop
+(SIGTERM) before all was evaluated; run the same command again.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import paligemma_jax
@@ -61,17 +65,18 @@ def run(args: argparse.Namespace) -> None:
   _check_same([inputs.source.path for _, inputs in opened])
   found, several = [], len(transfers) > 1
   try:
-    for one, (c, inputs) in zip(transfers, opened):
-      folder = workdir and (workdir / one.name if several else workdir)
-      scored = _score(one, c, inputs, folder)
-      expect = one.settings.expect.to_dict()
-      lines = results.collect(one.name, scored, expect, one.spec, c.model.init)
-      found += lines
-      if folder is not None and processes.is_first():
-        _write(folder, one.name, c, scored, lines)
-        if several:
-          results.write_page(workdir / results.PAGE, f"{len(transfers)} transfers", found)
-        results.write_json(workdir / "results.json", found)
+    with _stopped_by_sigterm() as watch:
+      for one, (c, inputs) in zip(transfers, opened):
+        folder = workdir and (workdir / one.name if several else workdir)
+        scored = _score(one, c, inputs, folder, watch)
+        expect = one.settings.expect.to_dict()
+        lines = results.collect(one.name, scored, expect, one.spec, c.model.init)
+        found += lines
+        if folder is not None and processes.is_first():
+          _write(folder, one.name, c, scored, lines)
+          if several:
+            results.write_page(workdir / results.PAGE, f"{len(transfers)} transfers", found)
+          results.write_json(workdir / "results.json", found)
   finally:  # what was scored before an error is not lost
     if found and processes.is_first():
       print(runtime.table(results.cells(found), right=range(1 + several, 6 + several)))
@@ -174,13 +179,30 @@ def _check_same(paths: list[str]) -> None:
       )
 
 
-def _score(one: _Transfer, c, inputs, folder: storage.Path | None) -> dict[str, Mapping]:
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[Callable[[], None]]:
+  """Yields what is called before every batch: it ends all processes if one got a SIGTERM."""
+  from paligemma_jax.train import loop, processes
+
+  with processes.asked_to_stop() as stop:
+    batches = itertools.count(1)
+
+    def watch():
+      if stop(next(batches)):
+        if processes.is_first():
+          print("asked to stop; run the same command again", file=sys.stderr, flush=True)
+        raise SystemExit(loop.PREEMPTED)
+
+    yield watch
+
+
+def _score(one: _Transfer, c, inputs, folder: storage.Path | None, watch) -> dict[str, Mapping]:
   """{evaluation: scores with their intervals}; what the folder has of them is not evaluated again."""
   from paligemma_jax.evals import evaluated, predictions, results
   from paligemma_jax.train import processes
 
   is_first = processes.is_first()
-  settings, scored = dict.fromkeys(one.evals), {}
+  settings, scored = {}, {}
   if folder is not None and is_first:
     settings = _settings(c, inputs, one.evals)
     scored = evaluated.find(folder, settings)
@@ -199,13 +221,13 @@ def _score(one: _Transfer, c, inputs, folder: storage.Path | None) -> dict[str, 
       evaluated.add(folder, name, settings[name], scored[name])
 
   if left:
-    _evaluate(c, inputs, left, keep)
+    _evaluate(c, inputs, left, watch, keep)
   scored = processes.of_first(scored)
   return {name: scored[name] for name in one.evals}
 
 
-def _settings(c, inputs, names: list[str]) -> dict[str, dict | None]:
-  """{evaluation: what its result depends on}; None where a function of the config's own scores."""
+def _settings(c, inputs, names: list[str]) -> dict[str, dict]:
+  """{evaluation: all that its result depends on, as JSON holds it}."""
   from paligemma_jax import vlm
   from paligemma_jax.checkpoint import formats
   from paligemma_jax.data import sources
@@ -229,7 +251,7 @@ def _settings(c, inputs, names: list[str]) -> dict[str, dict | None]:
     how = {key: value for key, value in plain["evals"][name].items() if key != "every"}
     return json.loads(json.dumps({"evaluation": how, "data": data.content_hash(), **shared}))
 
-  return {name: None if callable(c.evals[name].metric) else of(name) for name in names}
+  return {name: of(name) for name in names}
 
 
 def _digest(files: Mapping[str, bytes]) -> str:
@@ -240,8 +262,8 @@ def _digest(files: Mapping[str, bytes]) -> str:
   return digest.hexdigest()
 
 
-def _evaluate(c, inputs, names: list[str], keep) -> None:
-  """Evaluates the model in `c.model.init`; `keep` gets every result as in `runner.run_config`."""
+def _evaluate(c, inputs, names: list[str], watch, keep) -> None:
+  """Evaluates the model in `c.model.init`; `watch` and `keep` as in `runner.run_config`."""
   import jax
 
   from paligemma_jax import vlm
@@ -256,7 +278,8 @@ def _evaluate(c, inputs, names: list[str], keep) -> None:
   params = formats.load_params(inputs.source, inputs.config, mesh=mesh, rules=rules)
   with jax.set_mesh(mesh):
     parts = model, params, inputs.processor, inputs.codec, mesh, rules
-    runner.run_config(c, *parts, names=names, progress=processes.is_first(), keep=keep)
+    bar = processes.is_first()
+    runner.run_config(c, *parts, names=names, progress=bar, watch=watch, keep=keep)
 
 
 def _write(folder: storage.Path, title: str, c, scored: Mapping, lines: list) -> None:

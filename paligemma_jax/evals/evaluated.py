@@ -21,15 +21,13 @@ def find(folder: storage.Path, settings: Mapping[str, Any]) -> dict[str, results
 
   Args:
     folder: with the predictions.
-    settings: evaluation -> what its result depends on, as JSON holds it; None: not known, so it is
-      never taken for done.
+    settings: evaluation -> what its result depends on, as JSON holds it.
   """
   found = {}
   for name, one in _read(folder)["evaluations"].items():
-    wanted = settings.get(name)
-    if wanted is not None and one["settings"] == wanted:
-      if one["predictions"] == _checksum(predictions.path(folder, name)):
-        found[name] = {score: tuple(ends) for score, ends in one["scores"].items()}
+    same = name in settings and one["settings"] == settings[name]
+    if same and one["predictions"] == _checksum(predictions.path(folder, name)):
+      found[name] = {score: tuple(ends) for score, ends in one["scores"].items()}
   return found
 
 

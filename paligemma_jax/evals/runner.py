@@ -5,7 +5,6 @@ The only place that joins data, decoding and scores. The training loop and `pali
 """
 
 import contextlib
-import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,14 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from jax.experimental import multihost_utils
 
 from paligemma_jax import errors, metrics, sharding, structs
 from paligemma_jax import vlm as vlms
 from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import score as scoring
-from paligemma_jax.evals import memory, objects, perplexity
+from paligemma_jax.evals import hosts, memory, objects, perplexity
 
 Batches = Iterable[tuple[structs.Batch, list[dict]]]
 Scores = dict[str, float]
@@ -118,8 +116,8 @@ class Evaluator:
     else:
       answer = self.generator(max_new_tokens, sampler, constrain, has_objects)
     sizes: list[int] = []
-    batches = _counted(batches, sizes)
-    scores, rows = run(batches, answer, score, lambda rows: read(_gathered(rows, sizes)))
+    batches = hosts.counted(batches, sizes)
+    scores, rows = run(batches, answer, score, lambda rows: read(hosts.gathered(rows, sizes)))
     name = next((name for name in ("mask_iou", "miou") if name in scores), None)
     if name and self.codec is not None:
       truths = read([{**row, "prediction": _first(row["suffix"])} for row in rows])
@@ -129,8 +127,8 @@ class Evaluator:
   def measure(self, batches: Batches) -> tuple[Scores, list[dict]]:
     """Scores of the true suffixes, in nats; batches have the training layout."""
     sizes: list[int] = []
-    rows = list(perplexity.measure(_counted(batches, sizes), self._nll))
-    rows = _gathered(rows, sizes)
+    rows = list(perplexity.measure(hosts.counted(batches, sizes), self._nll))
+    rows = hosts.gathered(rows, sizes)
     score = metrics.METRICS["perplexity"]
     return score(rows), metrics.with_scores(score, rows)
 
@@ -160,7 +158,7 @@ class Evaluator:
           rows=numbers,
           rules=rules,
         )
-      tokens, logprobs = (_local(x, size)[np.asarray(batch.valid)] for x in found)
+      tokens, logprobs = (hosts.local(x, size)[np.asarray(batch.valid)] for x in found)
       texts = [{"prediction": text} for text in self.processor.decode(tokens)]
       if not has_objects:
         return texts
@@ -180,7 +178,9 @@ class Evaluator:
       valid = iter(ids)  # a row that only fills the batch has no answers
       everywhere = sharding.gather_rows([next(valid) if v else [] for v in batch.valid])
       with self._on_mesh():
-        found = scoring.logprobs(self.model, params, self._put(batch), everywhere, fetch=_whole)
+        found = scoring.logprobs(
+          self.model, params, self._put(batch), everywhere, fetch=hosts.whole
+        )
       mine = found[jax.process_index() * size :][:size]
       mine = [x for x, v in zip(mine, batch.valid) if v]
       return [_scored(*pair) for pair in zip(lists, mine, strict=True)]
@@ -190,7 +190,7 @@ class Evaluator:
   def _nll(self, batch):
     with self._on_mesh():
       total, mean = perplexity.nll_terms(self.model, self.params, self._put(batch))
-    return _local(total, len(batch.valid)), _local(mean, len(batch.valid))
+    return hosts.local(total, len(batch.valid)), hosts.local(mean, len(batch.valid))
 
   def _read(self, rows: list[dict]) -> list[dict]:
     """The rows with the "pred_objects" of their predictions; one without truths has none."""
@@ -218,6 +218,7 @@ def run_config(
   rules: sharding.Rules,
   names: Iterable[str] | None = None,
   progress: bool = True,
+  watch: Callable[[], None] = lambda: None,
   keep: Callable[[str, Scores, list[dict]], None] = lambda name, scores, rows: None,
 ) -> dict[str, tuple[Scores, list[dict]]]:
   """Runs the evaluations of a config; {name: (scores, rows)} as `run` returns them.
@@ -227,6 +228,7 @@ def run_config(
     model, params, processor, codec, mesh, rules: as `Evaluator`.
     names: which evaluations, in this order; None: all.
     progress: whether to show a bar on a terminal.
+    watch: called before every batch; may raise.
     keep: called as `keep(name, scores, rows)` when an evaluation is done, before the next begins.
 
   Raises:
@@ -261,6 +263,7 @@ def run_config(
       shown = tqdm.tqdm(
         batches, name, unit="batch", leave=False, disable=None if progress else True
       )
+      shown = _watched(shown, watch)
       if is_likelihood:
         results[name] = evaluator.measure(shown)
       else:
@@ -325,6 +328,12 @@ def evaluate(
   return evaluator.answer(batches, score, *how)[0]
 
 
+def _watched(batches: Batches, watch: Callable[[], None]) -> Batches:
+  for pair in batches:
+    watch()
+    yield pair
+
+
 def _check_codec(score: Callable, codec: dict | None, where: str, what_to_do: str) -> None:
   if _OBJECT_TASKS.get(score) == "segment" and codec is None:
     raise errors.UserError(f"{where}masks are scored, but there is no mask codec; {what_to_do}")
@@ -334,43 +343,6 @@ def _with_unreadable(scores: Scores, rows: list[dict], unreadable: dict[str, str
   """The results with the number of examples that were left out, if there are any."""
   count = len(sharding.gather_rows([{"place": place} for place in unreadable]))
   return ({**scores, "unreadable": float(count)} if count else scores), rows
-
-
-def _counted(batches: Batches, sizes: list[int]) -> Batches:
-  """The batches; `sizes` grows by the number of rows of each."""
-  for batch, rows in batches:
-    sizes.append(len(rows))
-    yield batch, rows
-
-
-def _gathered(rows: list[dict], sizes: Sequence[int]) -> list[dict]:
-  """The rows of all processes in the order of the data, which gives each a share of every batch.
-
-  Args:
-    rows: of this process.
-    sizes: how many of them are of each batch.
-  """
-  left = iter(rows)
-  parts = [(number, list(itertools.islice(left, size))) for number, size in enumerate(sizes)]
-  parts = sorted(sharding.gather_rows(parts), key=lambda part: part[0])
-  rows = [row for _, part in parts for row in part]
-  if not rows:
-    raise errors.UserError("nothing to evaluate: no examples")
-  return rows
-
-
-def _local(x: jax.Array, size: int) -> np.ndarray:
-  """This process's `size` rows of a global array."""
-  if jax.process_count() == 1:
-    return np.asarray(x)
-  x = multihost_utils.process_allgather(x, tiled=True)
-  return x[jax.process_index() * size :][:size]
-
-
-def _whole(x: jax.Array) -> np.ndarray:
-  """All rows of a global array, on every process."""
-  several = jax.process_count() > 1
-  return multihost_utils.process_allgather(x, tiled=True) if several else np.asarray(x)
 
 
 def _choices(answers: Sequence[str], row: dict) -> list[str]:

@@ -1,5 +1,6 @@
 """`paligemma eval` of several configs: one table, a page of all and a page of each; going on."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -95,14 +96,14 @@ def evaluated(monkeypatch):
 
   begun, run_config = Begun(), runner.run_config
 
-  def counted(config, *parts, names, progress, keep):
+  def counted(config, *parts, keep, **options):
     def keep_or_stop(name, scores, rows):
       begun.append(name)
       keep(name, scores, rows)
       if len(begun) == begun.stop_after:
         raise KeyboardInterrupt
 
-    return run_config(config, *parts, names=names, progress=False, keep=keep_or_stop)
+    return run_config(config, *parts, keep=keep_or_stop, **options)
 
   monkeypatch.setattr(runner, "run_config", counted)
   return begun
@@ -132,6 +133,17 @@ def test_a_killed_command_goes_on_where_it_stopped(configs, ckpt, tmp_path, caps
   assert main.main([*args, *out]) == 1
   assert evaluated == ["val"] and "second: evaluated before" in capsys.readouterr().out
   assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_sigterm_ends_it_between_two_batches_with_75(configs, ckpt, tmp_path, monkeypatch, run):
+  asked = contextlib.nullcontext(lambda batches: batches == 2)  # of one batch each
+  args = ["eval", "--config", configs[0], "--config", configs[1], "--ckpt", ckpt]
+  args += ["--workdir", str(tmp_path / "out")]
+  with monkeypatch.context() as patch:
+    patch.setattr("paligemma_jax.train.processes.asked_to_stop", lambda: asked)
+    assert main.main(args) == 75
+  assert len(json.loads((tmp_path / "out/results.json").read_text())) == 1
+  assert "first: evaluated before, scores kept\n" in run(*args)
 
 
 @pytest.fixture
@@ -263,3 +275,35 @@ def test_two_processes_evaluate_as_one(pictures, ckpt, tmp_path, write_jsonl, ca
   assert toy_run.run_as_two(together) == [1, 1]
   assert told() == (["mine: evaluated before, scores kept", *table], 2)
   assert contents(tmp_path / "two") == before
+
+
+SIGNALLED = """
+import os, signal
+from paligemma_jax import metrics
+from paligemma_jax.transfers import common
+
+def preempted(rows):
+  if os.environ.get("JAX_PROCESS_ID") == "1":
+    os.kill(os.getpid(), signal.SIGTERM)
+  return {{"num": float(len(rows))}}
+
+metrics.METRICS["preempted"] = preempted
+
+def get_config(arg=None):
+  c = common.base(0, text_len=32)
+  data = common.jsonl({data!r})
+  c.evals.a = common.evaluate(data, "exact_match", limit=8, max_new_tokens=1, batch_size=8)
+  c.evals.b = common.evaluate(data, "preempted", limit=8, max_new_tokens=1, batch_size=8)
+  c.evals.c = common.evaluate(data, "exact_match", max_new_tokens=32, batch_size=8)
+  return c
+"""
+
+
+@pytest.mark.slow
+def test_a_sigterm_to_one_of_two_processes_ends_both(pictures, ckpt, tmp_path, write_jsonl):
+  line = {"image": pictures[0], "prefix": "answer en what colour?", "suffix": "red"}
+  config = tmp_path / "mine.py"
+  config.write_text(SIGNALLED.format(data=write_jsonl("data.jsonl", [line] * 10_000)))  # minutes
+  args = ["eval", "--config", str(config), "--ckpt", ckpt, "--workdir", str(tmp_path / "out")]
+  assert toy_run.run_as_two([sys.executable, "-m", "paligemma_jax", *args]) == [75, 75]
+  assert set(json.loads((tmp_path / "out/evaluated.json").read_text())["evaluations"]) == {"a", "b"}

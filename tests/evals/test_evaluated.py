@@ -25,11 +25,6 @@ def test_scores_are_found_for_the_same_settings_alone(folder):
   assert evaluated.find(folder / "none", {"val": SETTINGS}) == {}
 
 
-def test_settings_that_are_not_known_are_never_the_same(folder):
-  evaluated.add(folder, "val", None, SCORES)
-  assert evaluated.find(folder, {"val": None}) == {}
-
-
 def test_predictions_that_are_not_those_of_the_scores_are_noticed(folder):
   predictions.write(folder, "val", [{"id": 0, "prediction": "no"}])  # killed before the scores
   assert evaluated.find(folder, {"val": SETTINGS}) == {}

@@ -40,13 +40,6 @@ def test_scores_are_those_of_the_rows_of_all_hosts():
   assert scores == {"exact_match": 0.5} and len(rows) == 2
 
 
-def test_rows_of_several_processes_are_in_the_order_of_the_data(monkeypatch):
-  other = [(0, [{"id": 2}, {"id": 3}]), (1, [])]  # its share of both batches, the last one ends
-  monkeypatch.setattr(runner.sharding, "gather_rows", lambda parts: [*parts, *other])
-  rows = runner._gathered([{"id": 0}, {"id": 1}, {"id": 4}], [2, 1])
-  assert [row["id"] for row in rows] == [0, 1, 2, 3, 4]
-
-
 def test_a_batch_with_more_texts_than_rows_is_a_broken_promise():
   with pytest.raises(ValueError):
     runner.run([(_batch(True), [{}])], lambda batch, rows: texts("a", "b"), lambda rows: {})

@@ -147,6 +147,8 @@ def test_commands_read_it_as_any_other_workdir(bucket, data, tmp_path, capsys):
   call("eval", *settings, "--ckpt", url, "--workdir", f"{url}/eval")
   assert json.loads(gcs.objects(bucket)["run/eval/metrics.json"])["val"]
   assert gcs.objects(bucket)["run/eval/predictions/val.jsonl"].count(b"\n") == 8
+  call("eval", *settings, "--ckpt", url, "--workdir", f"{url}/eval")
+  assert "forkme: evaluated before, scores kept" in capsys.readouterr().out
 
 
 def test_what_cannot_be_done_there_is_told_in_one_line(bucket, data, local, tmp_path):
