@@ -9,8 +9,7 @@ import pytest
 
 from paligemma_jax import errors, structs
 from paligemma_jax.data import pipeline
-
-TEXT_LEN = 16
+from tests.data import feeding
 
 
 @pytest.fixture
@@ -27,58 +26,42 @@ def mixture(pictures, write):
   return {"a": {"path": a, "weight": 1.0}, "b": {"path": b, "weight": 3.0}}
 
 
-def _train(sources, processor, count, **options):
-  options = {"batch_size": 4, "text_len": TEXT_LEN, "seed": 3, **options}
-  with pipeline.train_batches(sources, processor, **options) as batches:
-    return list(itertools.islice(batches, count))
-
-
-def _equal(a, b):
-  for name, x, y in zip(structs.Batch._fields, a, b, strict=True):
-    np.testing.assert_array_equal(x, y, name)
-
-
-def _texts(processor, batches):
-  found = []
-  for text in np.concatenate([b.text for b in batches]):
-    found.append(processor.tokenizer.decode(text))
-  return found
-
-
 def test_shapes_and_dtypes(mixture, processor):
-  (batch,) = _train(mixture, processor, 1)
+  (batch,) = feeding.train(mixture, processor, 1)
   assert batch.image.shape == (4, 28, 28, 3) and batch.image.dtype == np.uint8
-  assert batch.text.shape == batch.mask_ar.shape == batch.mask_loss.shape == (4, TEXT_LEN + 1)
+  assert (
+    batch.text.shape == batch.mask_ar.shape == batch.mask_loss.shape == (4, feeding.TEXT_LEN + 1)
+  )
   assert batch.text.dtype == np.int32 and batch.mask_loss.dtype == np.float32
   assert batch.valid.tolist() == [True] * 4 and batch.mask_input.dtype == bool
 
 
 @pytest.mark.parametrize("start", [0, 1, 5])
 def test_resuming_is_slicing(mixture, processor, start):
-  whole = _train(mixture, processor, 8)
-  rest = _train(mixture, processor, 8 - start, start_step=start)
+  whole = feeding.train(mixture, processor, 8)
+  rest = feeding.train(mixture, processor, 8 - start, start_step=start)
   for got, want in zip(rest, whole[start:], strict=True):
-    _equal(got, want)
+    feeding.assert_equal(got, want)
 
 
 @pytest.mark.parametrize("workers, start", [(1, 0), (2, 3)])
 def test_workers_change_nothing(mixture, processor, workers, start):
-  want = _train(mixture, processor, 5, start_step=start)
-  got = _train(mixture, processor, 5, start_step=start, workers=workers)
+  want = feeding.train(mixture, processor, 5, start_step=start)
+  got = feeding.train(mixture, processor, 5, start_step=start, workers=workers)
   for a, b in zip(got, want, strict=True):
-    _equal(a, b)
+    feeding.assert_equal(a, b)
 
 
 @pytest.mark.parametrize("processes, start", [(2, 0), (2, 3), (4, 1)])
 def test_the_parts_of_the_processes_are_the_whole_batch(mixture, processor, processes, start):
-  whole = _train(mixture, processor, 3, start_step=start)
+  whole = feeding.train(mixture, processor, 3, start_step=start)
   parts = [
-    _train(mixture, processor, 3, start_step=start, num_processes=processes, process_index=k)
+    feeding.train(mixture, processor, 3, start_step=start, num_processes=processes, process_index=k)
     for k in range(processes)
   ]
   for step, want in enumerate(whole):
     rows = [part[step] for part in parts]
-    _equal(structs.Batch(*(np.concatenate(field) for field in zip(*rows))), want)
+    feeding.assert_equal(structs.Batch(*(np.concatenate(field) for field in zip(*rows))), want)
 
 
 def test_a_batch_is_as_long_as_its_longest_text_asks_for_the_same_in_every_process(
@@ -88,18 +71,18 @@ def test_a_batch_is_as_long_as_its_longest_text_asks_for_the_same_in_every_proce
   long = {"image": "p0.png", "prefix": "a", "suffix": "dark red " * 30}
   source = {"a": {"path": write([*short, long])}}
   options = dict(count=4, batch_size=4, text_len=300)
-  lengths = [b.text.shape[1] - 1 for b in _train(source, processor, **options)]
+  lengths = [b.text.shape[1] - 1 for b in feeding.train(source, processor, **options)]
   assert set(lengths) == {32, 128} and lengths.count(128) == 2  # once an epoch of two steps
   for process in range(2):
-    part = _train(source, processor, **options, num_processes=2, process_index=process)
+    part = feeding.train(source, processor, **options, num_processes=2, process_index=process)
     assert [b.text.shape[1] - 1 for b in part] == lengths
   assert pipeline.longest_suffix(source, processor) == max(
-    int(b.mask_loss.sum(axis=1).max()) for b in _train(source, processor, **options)
+    int(b.mask_loss.sum(axis=1).max()) for b in feeding.train(source, processor, **options)
   )
 
 
 def test_sources_are_mixed_by_weight_and_each_epoch_is_a_new_permutation(mixture, processor):
-  texts = _texts(processor, _train(mixture, processor, 28))  # 112 = 28 of a, 84 of b
+  texts = feeding.texts(processor, feeding.train(mixture, processor, 28))  # 112 = 28 of a, 84 of b
   names = [text.partition("\n")[0] for text in texts]
   a, b = ([n for n in names if n.startswith(letter)] for letter in "ab")
   assert (len(a), len(b)) == (28, 84)
@@ -108,26 +91,29 @@ def test_sources_are_mixed_by_weight_and_each_epoch_is_a_new_permutation(mixture
 
 
 def test_one_answer_is_drawn_anew_each_time(mixture, processor):
-  texts = _texts(processor, _train(mixture, processor, 28))
+  texts = feeding.texts(processor, feeding.train(mixture, processor, 28))
   drawn = collections.Counter(text.partition("\n")[2] for text in texts)
   assert set(drawn) == {"yes", "no", "red"} and min(drawn.values()) > 20
 
 
 def test_another_seed_is_another_order(mixture, processor):
-  one, other = _train(mixture, processor, 2), _train(mixture, processor, 2, seed=4)
+  one, other = (
+    feeding.train(mixture, processor, 2),
+    feeding.train(mixture, processor, 2, seed=4),
+  )
   assert any((a.text != b.text).any() for a, b in zip(one, other))
 
 
 def test_a_source_of_weight_zero_is_left_out(mixture, processor):
   mixture["b"]["weight"] = 0.0
-  texts = _texts(processor, _train(mixture, processor, 3))
+  texts = feeding.texts(processor, feeding.train(mixture, processor, 3))
   assert all(text.startswith("a") for text in texts)
 
 
 def test_places_name_the_lines_of_a_step(mixture, processor):
-  (batch,) = _train(mixture, processor, 1, start_step=2)
+  (batch,) = feeding.train(mixture, processor, 1, start_step=2)
   places = pipeline.train_places(mixture, 3, 4, step=2)
-  for text, place in zip(_texts(processor, [batch]), places):
+  for text, place in zip(feeding.texts(processor, [batch]), places):
     file, line = place.rpartition("/")[2].split(".jsonl:")
     assert text.partition("\n")[0] == f"{file}{int(line) - 1}"
 
@@ -137,14 +123,16 @@ def test_a_training_reads_file_and_pictures_from_a_store(mixture, pictures, proc
 
   fsspec.filesystem("memory").put(f"{pictures}/", "/mixture/", recursive=True)
   there = {name: {**c, "path": f"memory://mixture/{name}.jsonl"} for name, c in mixture.items()}
-  for a, b in zip(_train(there, processor, 3), _train(mixture, processor, 3), strict=True):
-    _equal(a, b)
+  for a, b in zip(
+    feeding.train(there, processor, 3), feeding.train(mixture, processor, 3), strict=True
+  ):
+    feeding.assert_equal(a, b)
 
 
 def test_examples_with_fewer_pictures_are_filled_up_and_masked(pictures, write, processor):
   rows = [{"image": image, "prefix": "p", "suffix": "s"} for image in ("p0.png", ["p1.png"] * 3)]
   path = write(rows)
-  (batch,) = _train({"x": {"path": path}}, processor, 1, batch_size=2)
+  (batch,) = feeding.train({"x": {"path": path}}, processor, 1, batch_size=2)
   assert batch.image.shape == (2, 3, 28, 28, 3)
   assert sorted(batch.mask_image.tolist()) == [[True, False, False], [True] * 3]
   assert not batch.image[~batch.mask_image].any()
@@ -152,9 +140,9 @@ def test_examples_with_fewer_pictures_are_filled_up_and_masked(pictures, write, 
 
 def test_eval_gives_every_example_once_and_fills_the_last_batch(mixture, processor):
   source = mixture["b"]
-  found = list(pipeline.eval_batches(source, processor, batch_size=3, text_len=TEXT_LEN))
+  found = list(pipeline.eval_batches(source, processor, batch_size=3, text_len=feeding.TEXT_LEN))
   assert [b.valid.tolist() for b, _ in found] == [[True] * 3, [True] * 3, [True, False, False]]
-  assert all(b.text.shape == (3, TEXT_LEN) for b, _ in found)
+  assert all(b.text.shape == (3, feeding.TEXT_LEN) for b, _ in found)
   rows = [row for _, rows in found for row in rows]
   assert [row["prefix"] for row in rows] == [f"b{i}" for i in range(7)]
   assert rows[0]["suffix"] == ["yes", "no", "red"] and rows[5]["id"] == 5
@@ -167,7 +155,7 @@ def test_eval_parts_of_the_processes(mixture, processor, processes):
   parts = [
     list(
       pipeline.eval_batches(
-        mixture["b"], processor, batch_size=4, text_len=TEXT_LEN, limit=5, with_suffix=True,
+        mixture["b"], processor, batch_size=4, text_len=feeding.TEXT_LEN, limit=5, with_suffix=True,
         num_processes=processes, process_index=k,
       )
     )
@@ -179,7 +167,7 @@ def test_eval_parts_of_the_processes(mixture, processor, processes):
   valid = [v for step in zip(*parts) for batch, _ in step for v in batch.valid]
   assert valid == [True] * 5 + [False] * 3
   last = parts[-1][-1][0]
-  assert last.text.shape[1] == TEXT_LEN + 1 and not last.mask_loss[~last.valid].any()
+  assert last.text.shape[1] == feeding.TEXT_LEN + 1 and not last.mask_loss[~last.valid].any()
 
 
 def test_segment_examples_carry_their_codes(pictures, write, processor, codec):
@@ -188,8 +176,8 @@ def test_segment_examples_carry_their_codes(pictures, write, processor, codec):
   source = {"path": write([record]), "task": "segment"}
   options = dict(batch_size=1, text_len=48)
   with pytest.raises(errors.UserError, match='x: the task "segment" needs a mask codec'):
-    _train({"x": source}, processor, 1, **options)
-  (batch,) = _train({"x": source}, processor, 1, codec=codec, **options)
+    feeding.train({"x": source}, processor, 1, **options)
+  (batch,) = feeding.train({"x": source}, processor, 1, codec=codec, **options)
   ((_, [row]),) = pipeline.eval_batches(source, processor, codec=codec, **options)
   text = processor.tokenizer.decode(batch.text[0])
   assert text == f"segment cat\n{row['suffix']}"
@@ -207,11 +195,11 @@ AUGMENT = ("inception_crop:30", "random_flip", "random_resize", "random_jpeg")
 )
 def test_augmentation_follows_from_seed_and_position_alone(mixture, processor, options):
   changed = {name: {**c, "augment": AUGMENT} for name, c in mixture.items()}
-  plain, want = _train(mixture, processor, 5), _train(changed, processor, 5)
+  plain, want = feeding.train(mixture, processor, 5), feeding.train(changed, processor, 5)
   start, rows = options.get("start_step", 0), slice(2 * options.get("process_index", 0), 4)
-  got = _train(changed, processor, 5 - start, **options)
+  got = feeding.train(changed, processor, 5 - start, **options)
   for a, b, c in zip(got, want[start:], plain[start:], strict=True):
-    _equal(a, structs.Batch(*(field[rows] for field in b)))
+    feeding.assert_equal(a, structs.Batch(*(field[rows] for field in b)))
     np.testing.assert_array_equal(b.text, c.text)  # the draws of the answers are left alone
     assert all((x != y).any() for x, y in zip(b.image, c.image))
 
@@ -219,10 +207,10 @@ def test_augmentation_follows_from_seed_and_position_alone(mixture, processor, o
 def test_evaluations_see_pictures_as_they_are(mixture, processor):
   changed = {**mixture["b"], "augment": AUGMENT}
   read = [
-    list(pipeline.eval_batches(source, processor, batch_size=7, text_len=TEXT_LEN))
+    list(pipeline.eval_batches(source, processor, batch_size=7, text_len=feeding.TEXT_LEN))
     for source in (changed, mixture["b"])
   ]
-  _equal(read[0][0][0], read[1][0][0])
+  feeding.assert_equal(read[0][0][0], read[1][0][0])
 
 
 def test_boxes_and_masks_go_with_an_augmented_picture(pictures, write, processor, codec):
@@ -235,7 +223,7 @@ def test_boxes_and_masks_go_with_an_augmented_picture(pictures, write, processor
   turned = {**upright, "path": write([{**record, "objects": [mirrored]}], "mirrored.jsonl")}
   options = dict(batch_size=8, text_len=48, codec=codec)
   texts = [
-    set(_texts(processor, _train({"x": source}, processor, 2, **options)))
+    set(feeding.texts(processor, feeding.train({"x": source}, processor, 2, **options)))
     for source in (flip, upright, turned)
   ]
   assert texts[0] == texts[1] | texts[2] and len(texts[0]) == 2
@@ -245,8 +233,8 @@ def test_loc_tokens_in_a_text_forbid_moving_the_picture(pictures, write, process
   record = {"image": "p0.png", "prefix": "p", "suffix": "<loc0001>" * 4}
   source = {"path": write([record]), "augment": ("random_flip",)}
   with pytest.raises(errors.UserError, match="data.jsonl:1: <loc> tokens written in the text"):
-    _train({"x": source}, processor, 1, text_len=32)
-  _train({"x": {**source, "augment": ("random_jpeg",)}}, processor, 1, text_len=32)
+    feeding.train({"x": source}, processor, 1, text_len=32)
+  feeding.train({"x": {**source, "augment": ("random_jpeg",)}}, processor, 1, text_len=32)
 
 
 @pytest.fixture
@@ -261,23 +249,25 @@ def broken(mixture, pictures):
 def test_an_unreadable_picture_stays_in_its_place_without_weight(
   mixture, pictures, processor, workers, request
 ):
-  want = _train(mixture, processor, 6)
+  want = feeding.train(mixture, processor, 6)
   request.getfixturevalue("broken")
-  options = dict(batch_size=4, text_len=TEXT_LEN, seed=3, max_unreadable=2, workers=workers)
+  options = dict(batch_size=4, text_len=feeding.TEXT_LEN, seed=3, max_unreadable=2, workers=workers)
   with pipeline.train_batches(mixture, processor, **options) as batches:
     got = list(itertools.islice(batches, 6))
     assert {place.rpartition("/")[2] for place in batches.unreadable} == {"a.jsonl:4", "b.jsonl:4"}
   for step, (a, b) in enumerate(zip(got, want, strict=True)):
     places = pipeline.train_places(mixture, 3, 4, step)
     assert a.valid.tolist() == [not place.endswith(":4") for place in places]
-    _equal(structs.Batch(*(x[a.valid] for x in a)), structs.Batch(*(x[a.valid] for x in b)))
+    feeding.assert_equal(
+      structs.Batch(*(x[a.valid] for x in a)), structs.Batch(*(x[a.valid] for x in b))
+    )
     assert not a.mask_loss[~a.valid].any() and not a.image[~a.valid].any()
   assert sum(not v for batch in got for v in batch.valid) > 2
 
 
 def test_too_many_unreadable_pictures_stop_the_run_with_their_names(broken, processor):
   with pytest.raises(errors.UserError) as e:
-    _train(broken, processor, 20, max_unreadable=1)
+    feeding.train(broken, processor, 20, max_unreadable=1)
   *lines, todo = str(e.value).split("\n")
   assert len(lines) == 2 and all("p3.png: damaged image" in line for line in lines)
   assert {line.split(": ")[0].rpartition("/")[2] for line in lines} == {"a.jsonl:4", "b.jsonl:4"}
@@ -290,12 +280,12 @@ def test_missing_files_and_other_files_are_unreadable_too(mixture, pictures, pro
     (pictures / "p3.png").unlink()
   else:
     (pictures / "p3.png").write_bytes(b"<html>404</html>")
-  found = _train(mixture, processor, 6, max_unreadable=2)
+  found = feeding.train(mixture, processor, 6, max_unreadable=2)
   assert 0 < sum(not v for batch in found for v in batch.valid) < 12
 
 
 def test_an_evaluation_leaves_out_what_it_cannot_read_and_counts_it(broken, processor):
-  options = dict(batch_size=3, text_len=TEXT_LEN)
+  options = dict(batch_size=3, text_len=feeding.TEXT_LEN)
   with pipeline.eval_batches(broken["b"], processor, max_unreadable=1, **options) as batches:
     found = list(batches)
     assert [place.rpartition("/")[2] for place in batches.unreadable] == ["b.jsonl:4"]
@@ -317,8 +307,8 @@ def test_an_evaluation_leaves_out_what_it_cannot_read_and_counts_it(broken, proc
 
 
 def test_a_killed_worker_is_named_and_the_next_run_goes_on(mixture, processor):
-  want = _train(mixture, processor, 8)
-  options = dict(batch_size=4, text_len=TEXT_LEN, seed=3)
+  want = feeding.train(mixture, processor, 8)
+  options = dict(batch_size=4, text_len=feeding.TEXT_LEN, seed=3)
   others = multiprocessing.active_children()
   with pipeline.train_batches(mixture, processor, workers=1, **options) as batches:
     got = [next(batches)]
@@ -326,26 +316,28 @@ def test_a_killed_worker_is_named_and_the_next_run_goes_on(mixture, processor):
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(errors.RunError, match=rf"data worker {worker.pid} \(of 1\) was killed by"):
       got += batches  # those that it had made arrive first
-  rest = _train(mixture, processor, 8 - len(got), start_step=len(got))
+  rest = feeding.train(mixture, processor, 8 - len(got), start_step=len(got))
   for a, b in zip(got + rest, want, strict=True):
-    _equal(a, b)
+    feeding.assert_equal(a, b)
 
 
 def test_the_sources_of_a_steps_rows_are_known_without_reading_them(mixture, processor):
-  for step, batch in enumerate(_train(mixture, processor, 6)):
+  for step, batch in enumerate(feeding.train(mixture, processor, 6)):
     names = [list(mixture)[k] for k in pipeline.train_sources(mixture, 4, step)]
-    assert names == [text[0] for text in _texts(processor, [batch])]
+    assert names == [text[0] for text in feeding.texts(processor, [batch])]
 
 
 def test_what_cannot_be_run_is_said_at_once(mixture, processor):
   with pytest.raises(errors.UserError, match="batch_size 5 is not divisible by 2 processes"):
-    _train(mixture, processor, 1, batch_size=5, num_processes=2)
+    feeding.train(mixture, processor, 1, batch_size=5, num_processes=2)
   with pytest.raises(errors.UserError, match="train.data is empty"):
-    _train({}, processor, 1)
+    feeding.train({}, processor, 1)
 
 
 def test_closing_twice_is_fine_and_ends_the_iterator(mixture, processor):
-  batches = pipeline.train_batches(mixture, processor, batch_size=2, text_len=TEXT_LEN, seed=0)
+  batches = pipeline.train_batches(
+    mixture, processor, batch_size=2, text_len=feeding.TEXT_LEN, seed=0
+  )
   next(batches)
   batches.close()
   batches.close()
@@ -354,86 +346,3 @@ def test_closing_twice_is_fine_and_ends_the_iterator(mixture, processor):
 
 def test_an_epoch_is_every_record_once(mixture):
   assert pipeline.num_examples(mixture) == 12
-
-
-def _answers(processor, batch):
-  return [t.rpartition("\n")[2] for t in _texts(processor, [batch])]
-
-
-def test_draw_each_takes_every_answer_once_in_as_many_epochs_wherever_it_starts(
-  pictures, write, processor
-):
-  answers = ["yes", "no", "red"]
-  path = write([{"image": "p0.png", "prefix": "a", "suffix": answers}])
-  sources = {"a": {"path": path, "draw": "each"}}
-  taken = [_answers(processor, b)[0] for b in _train(sources, processor, 9, batch_size=1)]
-  for start in (0, 3, 6):
-    assert sorted(taken[start : start + 3]) == sorted(answers)
-  rest = _train(sources, processor, 4, batch_size=1, start_step=5)
-  assert [_answers(processor, b)[0] for b in rest] == taken[5:]
-
-
-def test_the_answer_of_a_record_does_not_depend_on_when_its_turn_comes(pictures, write, processor):
-  records = [{"image": "p0.png", "prefix": p, "suffix": ["yes", "no", "red"]} for p in "ab"]
-  source = {"path": write(records), "draw": "each"}
-  one = _train({"s": source}, processor, 6, batch_size=2)
-  seen = {p: [] for p in "ab"}
-  for text in _texts(processor, one):
-    prefix, _, answer = text.partition("\n")
-    seen[prefix].append(answer)
-  for taken in seen.values():
-    assert sorted(taken[:3]) == sorted(taken[3:]) == ["no", "red", "yes"]
-
-
-def test_long_texts_are_cut_if_asked_for(pictures, write, processor):
-  path = write([{"image": "p0.png", "prefix": "yes " * 30, "suffix": "red"}])
-  with pytest.raises(errors.UserError, match="needs text_len"):
-    _train({"s": {"path": path}}, processor, 1, batch_size=1)
-  (batch,) = _train({"s": {"path": path}}, processor, 1, batch_size=1, truncate=True)
-  assert batch.text.shape == (1, TEXT_LEN + 1) and not batch.mask_loss.any()
-
-
-def test_a_source_may_have_a_resize_of_its_own(pictures, write, processor):
-  path = write([{"image": "p3.png", "prefix": "p", "suffix": "yes"}])
-  batches = [
-    _train({"s": {"path": path, "resize": resize}}, processor, 1, batch_size=1)[0]
-    for resize in ("", "bilinear_antialias", "bilinear")
-  ]
-  _equal(batches[0], batches[1])  # the processor's
-  assert (batches[0].image != batches[2].image).any()
-
-
-def test_a_padded_picture_keeps_its_shape_on_white(pictures, write, processor):
-  path = write([{"image": "p2.png", "prefix": "p", "suffix": "yes"}])  # 9 x 17
-  (batch,) = _train({"s": {"path": path, "fit": "pad"}}, processor, 1, batch_size=1)
-  assert (batch.image[0, :, 16:] == 255).all() and not (batch.image[0, :, :14] == 255).all()
-
-
-def test_the_truth_of_a_test_split_may_be_empty_but_not_what_is_trained_on(
-  pictures, write, processor
-):
-  config = {"path": write([{"image": "p0.png", "prefix": "p", "suffix": []}])}
-  pipeline.check({"evals.test.data": config}, processor, TEXT_LEN, train=False)
-  with pytest.raises(errors.UserError, match='"suffix" is an empty list'):
-    pipeline.check({"train.data.test": config}, processor, TEXT_LEN)
-
-
-def test_some_frames_of_a_video_are_the_pictures_of_an_example(pictures, write, processor):
-  record = {"image": ["p0.png", "p1.png", "p2.png"], "prefix": "p", "suffix": "yes"}
-  source = {"path": write([record]), "frames": 2, "stride": 2}
-  (batch,) = _train({"s": source}, processor, 1, batch_size=1)
-  assert batch.image.shape == (1, 2, 28, 28, 3) and batch.mask_image.tolist() == [[True, True]]
-  with pipeline.eval_batches(source, processor, batch_size=2, text_len=TEXT_LEN) as batches:
-    ((evaluated, rows),) = batches
-  np.testing.assert_array_equal(evaluated.image[0], batch.image[0])  # too short for an offset
-  assert [p.rsplit("/")[-1] for p in rows[0]["image"]] == ["p0.png", "p2.png"]
-
-
-def test_likelihood_is_of_what_the_first_visit_would_draw(pictures, write, processor):
-  record = {"image": "p0.png", "prefix": "a", "suffix": ["yes", "no", "red"]}
-  source = {"path": write([record] * 4), "draw": "each"}
-  options = dict(batch_size=4, text_len=TEXT_LEN, with_suffix=True)
-  with pipeline.eval_batches(source, processor, **options) as one:
-    ((first, _),) = one
-  (trained,) = _train({"s": source}, processor, 1, seed=0)
-  assert sorted(_answers(processor, first)) == sorted(_answers(processor, trained))
