@@ -40,8 +40,10 @@ def walk(
   """What `end` makes of the last layer, after one scan with `step` over those before it.
 
   So the last layer may do less than the others. Scanning over `stack[:-1]` would copy all weights,
-  and all of their gradients, to split and to join them; here the loops read the weights where they
-  are and write the gradients where they belong.
+  and all of their gradients, to split and to join them; a condition in the scan would keep a copy
+  of the weights for the backward pass. Here the loops read the weights where they are and write the
+  gradients where they belong. What a layer keeps for its backward pass is what `jax.vjp` keeps of
+  it, but for what the backward loop has anyway.
 
   Args:
     step: (parameters of a layer, x, its number int32[], args) -> x.
