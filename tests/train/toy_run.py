@@ -58,7 +58,7 @@ def run_as_two(command: list[str]) -> list[int]:
   environ = os.environ | {
     "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
     "JAX_NUM_PROCESSES": "2",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4"),
   }
   started = [subprocess.Popen(command, env=environ | {"JAX_PROCESS_ID": str(i)}) for i in range(2)]
   try:
