@@ -60,9 +60,7 @@ class Decoder(nn.Module):
     c = self.config
     self.embedder = Embedder(c.vocab_size, c.width)
     # Only for the parameters: `__call__` has a loop of its own.
-    stack = scan.blocks(
-      gemma_block.ScannedBlock, "none", c.depth, (0, *[nn.broadcast] * 5), num_static=2
-    )
+    stack = scan.blocks(gemma_block.ScannedBlock, "none", c.depth, (0, *[nn.broadcast] * 5))
     self.layers = stack(c, self.dtype, self.dropout, self.rules, self.remat)
     self.final_norm = gemma_block.RMSNorm()
 
@@ -98,21 +96,17 @@ class Decoder(nn.Module):
     drops = train and self.dropout > 0
     key = jax.random.key_data(self.make_rng("dropout")) if drops else None
 
-    def step(params, x, i, args, num_image=num_image, rows=None):
+    def layer(params, x, i, args, rows=None):
       position, mask, windowed, key, _ = args
       rngs = {"dropout": jax.random.fold_in(jax.random.wrap_key_data(key), i)} if drops else {}
       args = position, mask, windowed, None, 0, num_image, train, rows
       return block.apply({"params": params}, x, i % 2 == 0, *args, rngs=rngs)[0]
 
-    def end(params, x, i, args):
-      position, mask, windowed, key, rows = args
-      windowed = None if windowed is None else gemma_block.at(windowed, rows)
-      return step(
-        params, x, i, (position, gemma_block.at(mask, rows), windowed, key, rows), 0, rows
-      )
+    def last(params, x, i, args):
+      return layer(params, x, i, args, rows=args[-1])
 
     args = position, mask, windowed, key, rows
-    x = scan.walk(step, end, self.variables["params"]["layers"], x, args, self.remat)
+    x = scan.walk(layer, last, self.variables["params"]["layers"], x, args, self.remat)
     return self.final_norm(x)
 
   def prefill(
@@ -131,16 +125,11 @@ class Decoder(nn.Module):
     position, mask, windowed = self._masks(mask_input, mask_ar)
     columns = jnp.arange(x.shape[1])[None, :]
     last = jnp.max(jnp.where(mask_input, columns, 0), axis=1)[:, None]
-    keys, values, rows = [], [], None
-    layers = self._layer_params()
-    for i, layer in enumerate(layers):
-      if i == len(layers) - 1:
-        rows, num_image, mask = last, 0, gemma_block.at(mask, last)
-        windowed = None if windowed is None else gemma_block.at(windowed, last)
-      sliding = jnp.array(i % 2 == 0)
-      x, kv = self._block(
-        layer, x, sliding, position, mask, windowed, None, 0, num_image, rows=rows
-      )
+    keys, values = [], []
+    for i, layer in enumerate(self._layer_params()):
+      rows = last if i == self.config.depth - 1 else None
+      args = jnp.array(i % 2 == 0), position, mask, windowed, None, 0, num_image
+      x, kv = self._block(layer, x, *args, rows=rows)
       k, v = kv_cache.cached(*kv, cache_dtype or self.dtype)
       keys.append(jnp.pad(k, ((0, 0), (0, 0), (0, cache_size))))
       values.append(jnp.pad(v, ((0, 0), (0, cache_size), (0, 0))))

@@ -180,8 +180,8 @@ class Block(nn.Module):
       x: float32[B, T, D].
       sliding: bool[], whether this layer has the window.
       position: int32[B, T].
-      mask: bool[B, R, S].
-      windowed: bool[B, R, S] with the window applied, or None where the model has none.
+      mask: bool[B, T, S].
+      windowed: bool[B, T, S] with the window applied, or None where the model has none.
       kv: keys and values of a layer of the cache to write into and to attend to, or None: those
         of `x` alone.
       column: int32[], where in `kv` those of `x` go.
@@ -197,6 +197,8 @@ class Block(nn.Module):
     x = sharding.constrain(x, ("batch", "length", None), self.rules)
     if windowed is not None:
       mask = jnp.where(sliding, windowed, mask)
+    if rows is not None:  # image tokens are no longer in front
+      mask, num_image = at(mask, rows), 0
     scale = RMSNorm(name="pre_attention_norm").scale(x.shape[-1])
     forms = self.dtype, self.rules, self.remat, self.decoding
     attend = Attention(c, *forms, name="attn")

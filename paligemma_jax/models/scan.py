@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 
-def blocks(block: type[nn.Module], remat: str, depth: int, in_axes: tuple, num_static: int = 1):
+def blocks(block: type[nn.Module], remat: str, depth: int, in_axes: tuple):
   """`block` repeated `depth` times as one scan over parameters stacked on axis 0.
 
   Args:
@@ -17,14 +17,13 @@ def blocks(block: type[nn.Module], remat: str, depth: int, in_axes: tuple, num_s
     remat: "none", or the name of a policy in `jax.checkpoint_policies` that says what is kept for
       the backward pass.
     depth: number of layers.
-    in_axes: per further argument of the call, the axis to scan over or `nn.broadcast`.
-    num_static: how many of these are Python values; they come last and are broadcast.
+    in_axes: per further argument of the call, the axis to scan over or `nn.broadcast`. The last one
+      is a Python value, as `train`.
   """
   if remat != "none":
     policy = getattr(jax.checkpoint_policies, remat)
     last = len(in_axes) + 1  # behind the module and the carry
-    static = tuple(range(last - num_static + 1, last + 1))
-    block = nn.remat(block, prevent_cse=False, policy=policy, static_argnums=static)
+    block = nn.remat(block, prevent_cse=False, policy=policy, static_argnums=last)
   return nn.scan(
     block,
     variable_axes={"params": 0},

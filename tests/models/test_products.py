@@ -26,8 +26,8 @@ def gated(x, gate_up, down):
   return products.activated(act, products.both(x, gate_up), down)
 
 
-def same(form, plain, args):
-  """The two have the same value and the same gradients, for all arguments and for any one alone."""
+def assert_same_value_and_gradients(form, plain, args):
+  """With respect to all arguments and to any one alone."""
   every = tuple(range(len(args)))
   for which in (every, *((i,) for i in every)):
     value = [
@@ -40,19 +40,21 @@ def same(form, plain, args):
 
 @pytest.mark.parametrize("width, hidden", [(3, 7), (7, 3)])  # which of the two is turned
 def test_linear(width, hidden):
-  same(products.linear, jnp.matmul, floats((2, 5, width), (width, hidden)))
+  assert_same_value_and_gradients(
+    products.linear, jnp.matmul, floats((2, 5, width), (width, hidden))
+  )
 
 
 @pytest.mark.parametrize("width, hidden", [(3, 7), (7, 3)])
 def test_gated(width, hidden):
   args = floats((2, 5, width), (2, width, hidden), (hidden, width))
-  same(gated, plain_gated, args)
+  assert_same_value_and_gradients(gated, plain_gated, args)
 
 
 def test_activated():
   args = floats((2, 5, 7), (7, 3))
   form = lambda before, w: products.activated(jnp.tanh, (before,), w)
-  same(form, lambda before, w: jnp.tanh(before) @ w, args)
+  assert_same_value_and_gradients(form, lambda before, w: jnp.tanh(before) @ w, args)
 
 
 def test_what_comes_after_the_activation_function_is_not_kept():
