@@ -98,7 +98,7 @@ def _train(
     stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
-    if jax.process_index() == 0:
+    if processes.is_first():
       settings.store(c, workdir)
       logs.truncate_metrics(workdir, start or 0)
       fingerprints = pipeline.fingerprints(c.train.data.to_dict())
@@ -224,7 +224,7 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
 
 
 def _log(c: ml_collections.ConfigDict, workdir: storage.Path, total: int, start: int) -> logs.Log:
-  if jax.process_index():
+  if not processes.is_first():
     return logs.Log(None, total, c.train.batch_size, start, stream=None)
   others = [wandb.Writer(workdir, c.wandb, settings.plain(c))] if c.wandb else []
   return logs.Log(workdir, total, c.train.batch_size, start, others=others, stream=sys.stderr)

@@ -12,7 +12,17 @@ import numpy as np
 from paligemma_jax import errors, sharding, storage, vlm
 from paligemma_jax.data import order, pipeline
 from paligemma_jax.evals import predictions, report, runner
-from paligemma_jax.train import best, compilations, feed, memory, saved, setup, speed, step
+from paligemma_jax.train import (
+  best,
+  compilations,
+  feed,
+  memory,
+  processes,
+  saved,
+  setup,
+  speed,
+  step,
+)
 from paligemma_jax.train import log as logs
 
 REPORT = "report.html"
@@ -225,14 +235,14 @@ class Run:
       )
       for name, (scores, rows) in results.items():
         scores = scores or {"num": float(len(rows))}  # only a server knows the answers
-        if jax.process_index() == 0:
+        if processes.is_first():
           predictions.write(self.workdir, name, rows)
         self.log.write(self.done, scores, prefix=f"{logs.EVAL}{name}/")
         self._judge(name, scores)
         words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
         self.log.say(f"step {self.done}: {name}: {words}")
       self.log.flush()
-      if jax.process_index() == 0:
+      if processes.is_first():
         report.write_report(self.workdir)
 
   def _judge(self, name: str, scores: Mapping[str, float]) -> None:
@@ -323,7 +333,7 @@ def last_scores(workdir: str | os.PathLike) -> dict[str, dict[str, float]]:
 def finish(workdir: storage.Path) -> dict[str, dict[str, float]]:
   """Writes the report, prints the table of scores, and returns them."""
   scores = last_scores(workdir)
-  if jax.process_index() == 0:
+  if processes.is_first():
     path = report.write_report(workdir)
     for line in table(scores):
       print(line)
