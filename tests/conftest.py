@@ -12,7 +12,9 @@ os.environ.setdefault(
   "XLA_FLAGS",
   "--xla_force_host_platform_device_count=8"
   # eight threads on a busy machine of two cores may meet late
-  " --xla_cpu_collective_call_terminate_timeout_seconds=600",
+  " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+  # small programs that run a few times: what takes the time is compiling them
+  " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "paligemma_jax_test_cache")

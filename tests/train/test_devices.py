@@ -66,9 +66,8 @@ def split_small_parameters_too(monkeypatch):
 @pytest.mark.parametrize(
   "name",
   [
-    "data",
     "data=2,fsdp=2,tensor=2",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("fsdp", "data_fsdp:4")),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("data", "fsdp", "data_fsdp:4")),
   ],
 )
 def test_losses_do_not_depend_on_the_devices(name, one):

@@ -15,6 +15,8 @@ from paligemma_jax.train import loop
 from tests import gcs
 from tests.train import toy_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):

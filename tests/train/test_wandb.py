@@ -49,7 +49,9 @@ def data(tmp_path, monkeypatch):
 
 
 def config(data, **changes):
-  return toy_run.config(data, steps=3, **{"wandb": "team/digits", "checkpoint.every": 2} | changes)
+  return toy_run.config(
+    data, steps=3, mesh="single", **{"wandb": "team/digits", "checkpoint.every": 2} | changes
+  )
 
 
 def test_a_run_that_goes_on_is_the_same_run_there_and_has_every_line(client, data, tmp_path):
