@@ -5,6 +5,7 @@ import difflib
 import functools
 import html.parser
 import itertools
+import re
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from paligemma_jax.metrics import matching, scores, text
 
 _SPANS = ("colspan", "rowspan")
 _CELLS = ("td", "th")
+_PARTS = ("thead", "tbody", "tfoot")
+_ENDS = dict.fromkeys(_CELLS, _CELLS) | {"tr": (*_CELLS, "tr")}  # what else a new one ends
+_ENDS |= dict.fromkeys(_PARTS, (*_CELLS, "tr", *_PARTS))
+_VOID = ("br", "hr", "img", "wbr")  # have no end tag
+_MAX_SPAN = 100  # of a grid: an answer of a few tokens must not ask for a million cells
 
 
 @scores.of_terms(alone=("teds", "teds_struct", "grits_top", "grits_con"))
@@ -30,7 +36,9 @@ def teds(rows: list[dict]) -> scores.Terms:
   Raises:
     errors.UserError: apted is not installed, or a truth is no table.
 
-  Source: TEDS: Zhong et al., arXiv:1911.10683, section 5; GriTS: Smock et al., arXiv:2203.12555.
+  Source: TEDS: Zhong et al., arXiv:1911.10683, section 5, and ibm-aur-nlp/PubTabNet, src/metric.py;
+  GriTS: Smock et al., arXiv:2203.12555, and microsoft/table-transformer, src/grits.py:
+  grits_from_html.
   """
   terms = {"teds": [], "teds_struct": [], "grits_top": [], "grits_con": []}
   for row in rows:
@@ -50,10 +58,10 @@ class Node:
   """An element of a table.
 
   Attributes:
-    tag: "table", "tr", "td" and so on.
+    tag: "table", "tr", "td", "b" and so on.
     spans: its columns and rows, (1, 1) for most.
-    content: of a cell, its characters, and tags inside it as whole items.
-    children: what stands in it; of a cell nothing.
+    content: of a cell, its characters, and the tags inside it as whole items.
+    children: the elements in it.
   """
 
   tag: str
@@ -62,22 +70,21 @@ class Node:
   children: list["Node"] = dataclasses.field(default_factory=list)
 
   def size(self) -> int:
-    """Elements below this one, tags in the texts of cells included."""
-    inside = sum(len(item) > 1 and item[1] != "/" for item in self.content)
-    return inside + sum(1 + child.size() for child in self.children)
+    """Elements below this one, those in the texts of cells included."""
+    return sum(1 + child.size() for child in self.children)
 
 
 def parse(source: str) -> Node | None:
   """The first table of an HTML text; None if there is none or it has no rows."""
   parser = _Parser()
-  parser.feed(source)
+  parser.feed(re.sub("<[^<>]*$", "", source))  # an answer may be cut off within a tag
   parser.close()
   table = parser.table
   return table if table is not None and table.size() else None
 
 
 class _Parser(html.parser.HTMLParser):
-  """Builds the tree of the first table."""
+  """Builds the tree of the first table; what is left open ends where HTML says."""
 
   def __init__(self):
     super().__init__(convert_charrefs=True)
@@ -87,27 +94,38 @@ class _Parser(html.parser.HTMLParser):
     if tag == "table" and self.table is None:
       self.table = Node(tag)
       self.open = [self.table]
-    elif self.open and self.open[-1].tag in _CELLS and tag not in (*_CELLS, "tr"):
-      self.open[-1].content.append(f"<{tag}>")
     elif self.open:
-      closed_by = {"td": _CELLS, "th": _CELLS, "tr": (*_CELLS, "tr")}.get(tag, ())
-      while self.open[-1].tag in closed_by:
-        self.open.pop()
+      while self._end(_ENDS.get(tag, ())):
+        pass
       values = dict(attrs)
       spans = tuple(int(v) if (v := values.get(s) or "").isdecimal() else 1 for s in _SPANS)
+      self._note(f"<{tag}>")
       self.open[-1].children.append(Node(tag, spans))
       self.open.append(self.open[-1].children[-1])
+      if tag in _VOID:
+        self._end([tag])
 
   def handle_endtag(self, tag):
-    if tag in [node.tag for node in self.open]:
-      while self.open.pop().tag != tag:
-        pass
-    elif self.open and self.open[-1].tag in _CELLS:
-      self.open[-1].content.append(f"</{tag}>")
+    self._end([tag])
 
   def handle_data(self, data):
-    if self.open and self.open[-1].tag in _CELLS:
-      self.open[-1].content.extend(data)
+    self._note(*data)
+
+  def _note(self, *items):
+    """Adds to the content of the cell that is open."""
+    for node in self.open[::-1]:
+      if node.tag in _CELLS:
+        return node.content.extend(items)
+
+  def _end(self, tags) -> bool:
+    """Ends the innermost element with one of these tags and all that is open in it."""
+    if not any(node.tag in tags for node in self.open):
+      return False
+    ended = None
+    while ended is None or ended.tag not in tags:
+      ended = self.open.pop()
+      self._note(f"</{ended.tag}>")  # nothing where the cell itself ended
+    return True
 
 
 def _compare(found: Node | None, wanted: Node) -> tuple[float, float, float, float]:
@@ -116,8 +134,8 @@ def _compare(found: Node | None, wanted: Node) -> tuple[float, float, float, flo
     return (0.0,) * 4
   nodes = max(found.size(), wanted.size())
   trees = [1 - _tree_distance(found, wanted, has_text) / nodes for has_text in (True, False)]
-  a, b = _grid(found), _grid(wanted)
-  return *trees, _grits(a, b, _span_overlap), _grits(a, b, _text_similarity)
+  grids = _grid(wanted), _grid(found)  # in this order: texts and ties are not symmetric
+  return *trees, _grits(*grids, _span_overlap), _grits(*grids, _text_similarity)
 
 
 def _tree_distance(found: Node, wanted: Node, has_text: bool) -> float:
@@ -131,34 +149,44 @@ def _tree_distance(found: Node, wanted: Node, has_text: bool) -> float:
   class Costs(apted.Config):
     valuecls = float
 
+    def children(self, node):
+      return () if node.tag == "td" else node.children
+
     def rename(self, a, b):
-      if a.tag != b.tag or a.spans != b.spans:
+      if a.tag != b.tag:
+        return 1.0
+      if a.tag != "td":  # spans and texts of other elements do not count, those of th neither
+        return 0.0
+      if a.spans != b.spans:
         return 1.0
       longest = max(len(a.content), len(b.content))
-      if not has_text or a.tag != "td" or not longest:
-        return 0.0
-      return text.distance(a.content, b.content) / longest
+      return text.distance(a.content, b.content) / longest if has_text and longest else 0.0
 
   return apted.APTED(found, wanted, Costs()).compute_edit_distance()
 
 
 def _grid(table: Node) -> list[list[tuple]]:
-  """The cells of every row and column: (x0, y0, x1, y1 as seen from there, text)."""
-  rows, taken = [], {}
+  """The cells of every row and column: (x0, y0, x1, y1 as seen from there, text).
+
+  Where cells overlap the later one lies on top, and rows may reach below the last `tr`.
+  """
+  grid = {}
   for y, row in enumerate(_rows(table)):
-    x = 0
-    for cell in row.children:
-      while (y, x) in taken:
-        x += 1
-      width, height = (max(1, min(n, 1000)) for n in cell.spans)
-      content = "".join(item for item in cell.content if len(item) == 1).strip()
+    for cell in (child for child in row.children if child.tag in _CELLS):
+      x = next(x for x in itertools.count() if (y, x) not in grid)
+      width, height = (max(1, min(n, _MAX_SPAN)) for n in cell.spans)
+      content = _words(cell)
       for i, j in itertools.product(range(height), range(width)):
-        taken.setdefault((y + i, x + j), (-j, -i, width - j, height - i, content))
-      x += width
-    rows.append(y)
-  columns = max((x + 1 for y, x in taken), default=0)
+        grid[y + i, x + j] = (-j, -i, width - j, height - i, content)
+  height, width = (1 + max(axis, default=-1) for axis in (zip(*grid) if grid else ((), ())))
   empty = (0, 0, 1, 1, "")
-  return [[taken.get((y, x), empty) for x in range(columns)] for y in rows]
+  return [[grid.get((y, x), empty) for x in range(width)] for y in range(height)]
+
+
+def _words(cell: Node) -> str:
+  """The text of a cell, with a space where a tag stands between two texts."""
+  runs = itertools.groupby(cell.content, key=lambda item: len(item) == 1)
+  return " ".join("".join(run) for is_text, run in runs if is_text)
 
 
 def _rows(node: Node) -> list[Node]:
@@ -168,11 +196,13 @@ def _rows(node: Node) -> list[Node]:
 
 
 def _span_overlap(a: tuple, b: tuple) -> float:
-  return matching.box_iou(a[:4], b[:4])
+  """What two cells share of the smallest box around both, as the authors' code has it."""
+  around = [f(x, y) for f, x, y in zip((min, min, max, max), a, b)]
+  return matching.intersection(a[:4], b[:4]) / matching.area(around)
 
 
-def _text_similarity(a: tuple, b: tuple) -> float:
-  return difflib.SequenceMatcher(None, a[4], b[4]).ratio()
+def _text_similarity(wanted: tuple, found: tuple) -> float:
+  return difflib.SequenceMatcher(None, wanted[4], found[4]).ratio()
 
 
 def _grits(a: list[list[tuple]], b: list[list[tuple]], similarity) -> float:
