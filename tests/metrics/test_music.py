@@ -24,6 +24,10 @@ def test_rates(prediction, cer, ser, ler):
   assert _score((prediction, PAGE)) == pytest.approx({"cer": cer, "ser": ser, "ler": ler})
 
 
+def test_the_notes_of_a_chord_are_symbols_and_the_spaces_between_them_are_not():
+  assert _score(("4c 4e 4g\t4d", "4c 4f 4g\t4d"))["ser"] == pytest.approx(1 / 5)
+
+
 def test_long_pages_weigh_more():
   assert _score(("", "ab"), ("abcdefgh", "abcdefgh"))["cer"] == pytest.approx(2 / 10)
 
