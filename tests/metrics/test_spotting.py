@@ -20,12 +20,15 @@ ILLEGIBLE = {"label": "###", "box": [50, 0, 60, 10], "ignore": True}
     ([EXIT], [EXIT, HALF], 0.5, 1),  # a word is found once
     ([EXIT, ELSEWHERE], [ELSEWHERE], 1, 0.5),
     ([EXIT, ILLEGIBLE], [EXIT, ELSEWHERE], 1, 1),  # neither found nor made up
+    ([EXIT, ILLEGIBLE | {"box": [0, 0, 10, 6]}], [EXIT], None, 0),  # lies on it by more than half
+    ([EXIT], [LOWER, HALF], 0, 0),  # the better place has the wrong text
+    ([EXIT, LOWER | {"box": [0, 0, 10, 9]}], [EXIT], 1, 0.5),  # the truth it is best at
   ],
 )
 def test_words(truths, found, precision, recall):
   got = spotting.text_spotting([{"objects": truths, "pred_objects": found}])
-  assert (got["precision"], got["recall"]) == (precision, recall)
-  both = precision + recall
+  assert (got.get("precision"), got["recall"]) == (precision, recall)
+  both = (precision or 0) + recall
   assert got["f1"] == pytest.approx(2 * precision * recall / both if both else 0)
 
 
