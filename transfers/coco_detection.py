@@ -1,8 +1,8 @@
 """COCO detection: the boxes and classes of all objects, in a new order at every visit.
 
 Source: PaliGemma 2 (arXiv:2412.03555), appendix C: prompt, epochs and order. Batch, rate and length
-are not published: chosen. The paper fills the sequence with random boxes of the class <noise>, which
-have no loss, and keeps the end from being sampled; here a sequence ends after the last object.
+are not published: chosen. The sequence is filled with boxes of the class <noise>, whose places have no
+loss; in decoding neither that class nor the end is an answer, and a box's score is its class's.
 """
 
 from paligemma_jax.transfers import common
@@ -19,12 +19,12 @@ def get_config(arg=None):
   c.train.data.coco = _coco("train")
   common.add_evals(c, _coco, "detection", 0.1, 64, minitrain="train[:1%]", minival="validation")
   for e in c.evals.values():
-    e.constrain = "detect:*"
+    e.constrain = "detect_all:*"
   common.add_perplexity(c, _coco, 0.1, minival="validation")
   return common.finish(c, a, SCORES, "coco_detection")
 
 
 def _coco(split):
   fields = common.objects("objects", box="bbox", label="label", iscrowd="is_crowd", area="area")
-  rules = dict(prefix="detect all classes", draw="shuffle", fields=fields)
+  rules = dict(prefix="detect all classes", draw="shuffle", noise=85, fields=fields)
   return common.tfds("coco/2017", split, "detect", **rules)

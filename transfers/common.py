@@ -16,7 +16,7 @@ from paligemma_jax.configs import published
 
 FAMILIES = ("", "pg2_3b", "pg2_10b", "pg2_28b")  # of checkpoints; "" is PaliGemma
 RULES = dict(  # what every source may have besides, see docs/data.md
-  lower=False, draw="any", resize="", fit="stretch", outline="", frames=0, stride=1
+  lower=False, draw="any", resize="", fit="stretch", outline="", frames=0, stride=1, noise=0
 )  # fmt: skip
 CROPS = {"rs": (), "ic": ("inception_crop:50",), "rc": ("random_crop:0.875",)}  # of captions
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")

@@ -1,7 +1,6 @@
 """DocLayNet: the layout of pages, eleven kinds of regions; as coco_detection.py, without crowds.
 
 Source: PaliGemma 2 (arXiv:2412.03555), appendix C. Batch, rate and length are not published: chosen.
-The boxes of the class <noise> are left out here, too.
 """
 
 from paligemma_jax.transfers import common
@@ -20,12 +19,12 @@ def get_config(arg=None):
   common.add_evals(c, _pages, "detection", 0.1, 64, **splits)
   common.add_evals(c, _pages, "detection", 1.0, 64, test="test")
   for e in c.evals.values():
-    e.constrain = "detect:*"
+    e.constrain = "detect_all:*"
   common.add_perplexity(c, _pages, 0.1, **splits)
   return common.finish(c, a, SCORES, "doclaynet_detection")
 
 
 def _pages(split):
   fields = common.objects("objects", box="bbox", label="label")
-  rules = dict(prefix="detect all classes", draw="shuffle", fields=fields)
+  rules = dict(prefix="detect all classes", draw="shuffle", noise=85, fields=fields)
   return common.tfds("doclaynet", split, "detect", **rules)

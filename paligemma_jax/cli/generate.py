@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add(
     "--constrain",
     metavar="GRAMMAR",
-    help="keep to boxes of the labels that the prompt names: detect, segment; refer: one box and mask",
+    help="keep to boxes of the labels that the prompt names: detect, segment, detect_all (as many as"
+    " there is room for); refer: one box and mask",
   )
   add("--seed", type=int, default=0, metavar="S", help="of the random samplers (default 0)")
   add("--text-len", type=int, metavar="T", help="tokens of the prompt (default: as it needs)")

@@ -16,7 +16,7 @@ import numpy as np
 
 from paligemma_jax import cache, errors
 from paligemma_jax.data import examples, files, sources, tasks
-from paligemma_jax.processing import masks
+from paligemma_jax.processing import boxes, masks
 
 _VERSION = 2  # of what the cache holds; raise it when the computation changes
 CHUNK = 256  # masks encoded at a time
@@ -87,7 +87,9 @@ def token_lengths(
   if found is None:
     found = _measure(source, rules, processor.tokenizer)
     files.write_whole(path, _npz(found))
-  return found["prompt"], found["answer"], found["whole"]
+  label = processor.tokenizer.encode(f"<loc0000> {boxes.NOISE} ; <loc0000>")[1:-1]
+  noise = rules.noise * (4 + len(label))
+  return found["prompt"], found["answer"] + noise, found["whole"] + noise
 
 
 def decode_codes(codes: list[tuple[int, ...]], codec: str | dict[str, np.ndarray]) -> np.ndarray:

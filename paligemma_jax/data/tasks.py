@@ -62,6 +62,7 @@ class Rules:
   outline: str = ""  # key of a box y0 x0 y1 x1 in 0..1, drawn on the resized picture
   frames: int = 0  # of a video, its list of pictures; 0: all of them
   stride: int = 1  # every how many-th of the list
+  noise: int = 0  # boxes of the label "<noise>" after the others, in training
 
   @classmethod
   def of(cls, config, name: str = "data") -> "Rules":
@@ -84,6 +85,8 @@ class Rules:
           f'{name}.{key}: "{given[key]}" is no template ({e}); write {{field}}, and {{{{ for a'
           " brace"
         ) from None
+    if given["noise"] and given["task"] != "detect":
+      raise errors.UserError(f'{name}.noise is for the task "detect", not "{given["task"]}"')
     return cls(**given | {"augment": augments.parse(given["augment"], f"{name}.augment")})
 
   def fields(self) -> list[str]:
@@ -113,13 +116,21 @@ def drafts(
     size: height and width in pixels of the picture that the boxes refer to. It changes the values
       of the loc tokens only, never their number.
     codes: mask codes per object, for "segment" and "refer"; None writes code 0, of the same length.
-    rng: draws the order where `rules.draw` is "shuffle"; None: as they stand.
+    rng: draws the order where `rules.draw` is "shuffle", and noise; None: objects as they stand,
+      without noise.
 
   Raises:
     errors.UserError: a key is missing, without its place; `data.checks` names it.
   """
   order = rng if rules.draw == "shuffle" else None
-  return TASKS[rules.task](record, rules, size, codes, order)
+  found = TASKS[rules.task](record, rules, size, codes, order)
+  if rng is not None and rules.noise:
+    found = [
+      dataclasses.replace(draft, suffix=" ; ".join(filter(None, (draft.suffix, noise))))
+      for draft in found
+      for noise in [boxes.format_noise(rules.noise, rng)]
+    ]
+  return found
 
 
 def take(

@@ -4,7 +4,8 @@
     object  = 4 loc tokens, 16 seg tokens where masks are asked for, " label"
 
 A box is never empty: y1 and x1 are above y0 and x0. A label is one of those that the prompt names, in
-the very tokens that training saw. No object is begun that `max_new_tokens` could not complete.
+the very tokens that training saw. No object is begun that `max_new_tokens` could not complete, and
+"detect_all" does not end while it could.
 
 The automaton is built on the host and given to the program as arrays of bucketed sizes, so that
 other labels compile nothing anew. Letters: B rows, V vocabulary, S states, C classes of tokens.
@@ -20,13 +21,14 @@ from jaxtyping import Array, Bool, Int
 
 from paligemma_jax import errors
 
-KINDS = ("detect", "segment", "refer")
+KINDS = ("detect", "detect_all", "segment", "refer")
 # Classes of tokens; those that labels are made of follow. The last loc token only ends a side.
 _OTHER, _EOS, _LOC, _LAST_LOC, _SEG, _WORD = range(6)
 _NUM_LOC, _NUM_SEG, _NUM_CODES = 1024, 128, 16
 _MARKS = ";<>\n"  # what no label holds
 _SMALLEST = 128  # S and C; the next ones are twice as large
 _END = 0  # the state after EOS
+_NEVER = 2**30  # more tokens than may come
 
 
 class Grammar(NamedTuple):
@@ -37,6 +39,7 @@ class Grammar(NamedTuple):
   need: Int[np.ndarray, " S"]  # tokens to the end of the answer, whichever label is taken
   rises: Bool[np.ndarray, " S"]  # the next token must be above the one before the last
   start: Int[np.ndarray, " B"]
+  more: Int[np.ndarray, " B"]  # no EOS while as many tokens may come, unless nothing else may
 
 
 class Place(NamedTuple):
@@ -46,13 +49,14 @@ class Place(NamedTuple):
   left: Int[Array, " B"]  # tokens that may still come
   last: Int[Array, " B"]  # the newest token, and the one before
   before: Int[Array, " B"]
+  more: Int[Array, " B"]  # of the grammar
 
 
 def begin(grammar: Grammar, max_new_tokens: int) -> Place:
   """The place before the first token."""
   start = jnp.asarray(grammar.start)
   zero = jnp.zeros_like(start)
-  return Place(start, zero + max_new_tokens, zero, zero)
+  return Place(start, zero + max_new_tokens, zero, zero, jnp.asarray(grammar.more))
 
 
 def allowed(grammar: Grammar, place: Place) -> Bool[Array, "B V"]:
@@ -60,6 +64,8 @@ def allowed(grammar: Grammar, place: Place) -> Bool[Array, "B V"]:
   then = jnp.asarray(grammar.table)[place.state]
   need = jnp.asarray(grammar.need)[jnp.maximum(then, 0)]
   fits = (then >= 0) & (need < place.left[:, None])
+  goes_on = (place.left >= place.more) & fits.at[:, _EOS].set(False).any(axis=1)
+  fits = fits.at[:, _EOS].set(fits[:, _EOS] & ~goes_on)
   higher = jnp.arange(len(grammar.classes))[None] > place.before[:, None]
   rises = jnp.asarray(grammar.rises)[place.state][:, None]
   return jnp.take(fits, grammar.classes, axis=1) & (higher | ~rises)
@@ -68,7 +74,7 @@ def allowed(grammar: Grammar, place: Place) -> Bool[Array, "B V"]:
 def step(grammar: Grammar, place: Place, token: Int[Array, " B"]) -> Place:
   """The place after one more token of every row; one that is not allowed leads anywhere."""
   then = jnp.asarray(grammar.table)[place.state, jnp.asarray(grammar.classes)[token]]
-  return Place(jnp.maximum(then, 0), place.left - 1, token, place.last)
+  return Place(jnp.maximum(then, 0), place.left - 1, token, place.last, place.more)
 
 
 def check(constrain: str) -> str:
@@ -96,8 +102,9 @@ def build(
     tokenizer: `processing.tokenizer.Tokenizer`.
     vocab_size: V, of the model.
     constrain: "detect" or "segment" with the labels that the prompt "detect cat ; dog" names;
-      "refer", a single object with its mask and no label; or with labels of their own after a
-      colon, "detect:cat ; dog", where "detect:*" takes any.
+      "refer", a single object with its mask and no label; "detect_all", as many objects as
+      `max_new_tokens` holds. Or with labels of their own after a colon, "detect:cat ; dog", where
+      "detect:*" takes any.
     prompts: of every row, None for one that does not matter.
     max_new_tokens: longest answer.
 
@@ -106,16 +113,16 @@ def build(
       `max_new_tokens` too few for an answer that must not be empty.
   """
   kind, colon, given = check(constrain).partition(":")
-  states, starts, wanted = _States(tokenizer), {}, []
+  states, starts, wanted = _States(tokenizer), {(): (_END, _NEVER)}, []
   for prompt in prompts:
     if prompt is None:
-      wanted.append(_END)
+      wanted.append(starts[()])
       continue
-    labels = () if kind == "refer" else _labels(given) if colon else _asked(kind, prompt)
+    labels = ("refer",) if kind == "refer" else _labels(given) if colon else _asked(kind, prompt)
     if labels not in starts:
       starts[labels] = states.add(kind, labels)
     wanted.append(starts[labels])
-  grammar = states.arrays(wanted, vocab_size)
+  grammar = states.arrays(*np.array(wanted, np.int32).reshape(-1, 2).T, vocab_size)
   if (least := int(grammar.need[grammar.start].max(initial=0))) > max_new_tokens:
     raise errors.UserError(
       f'constrain "{constrain}" takes {least} tokens, max_new_tokens is {max_new_tokens}; raise it'
@@ -130,9 +137,9 @@ def _labels(text: str) -> tuple[str, ...]:
 
 def _asked(kind: str, prompt: str) -> tuple[str, ...]:
   word, _, rest = prompt.strip().partition(" ")
-  if word != kind or not _labels(rest):
+  if word != kind.removesuffix("_all") or not _labels(rest):
     raise errors.UserError(
-      f'prompt "{prompt[:40]}" is not "{kind} LABEL ; LABEL"; constrain the answer to'
+      f'prompt "{prompt[:40]}" is not "{kind.removesuffix("_all")} LABEL ; LABEL"; constrain the answer to'
       f' "{kind}:LABEL ; LABEL", or to "{kind}:*" for any labels'
     )
   return _labels(rest)
@@ -149,28 +156,29 @@ class _States:
     self.classes: dict[int, int] = {}  # of the tokens that labels are made of
     self.words = False
 
-  def add(self, kind: str, labels: tuple[str, ...]) -> int:
-    """The states of one set of labels; returns the first."""
+  def add(self, kind: str, labels: tuple[str, ...]) -> tuple[int, int]:
+    """The states of one set of labels; returns the first, and `Grammar.more`."""
     root = self._state()
     if kind == "refer":
       self.then[root], self.need[root] = {_EOS: _END}, 1
     else:
       ends = [self._words(root)] if labels == ("*",) else [self._label(root, x) for x in labels]
     first = root
-    for _ in range(0 if kind == "detect" else _NUM_CODES):
+    for _ in range(_NUM_CODES if kind in ("segment", "refer") else 0):
       first = self._state({_SEG: first})
     for rises in (True, True, False, False):  # x1, y1, x0, y0
       taken = (_LOC, _LAST_LOC) if rises else (_LOC,)
       first = self._state(dict.fromkeys(taken, first), rises)
     if kind == "refer":
-      return first
+      return first, _NEVER
     for start, tokens in ends:
       self._separator(start, tokens, first)
     start = self._state(self.then[first] | {_EOS: _END})  # nothing is there: EOS at once
     self.need[start] = 1
-    return start
+    separator = len(self._between(" x ; ")) - len(self._between(" x"))
+    return start, self.need[first] + separator if kind == "detect_all" else _NEVER
 
-  def arrays(self, start: list[int], vocab_size: int) -> Grammar:
+  def arrays(self, start: np.ndarray, more: np.ndarray, vocab_size: int) -> Grammar:
     """All of it, in arrays of the next sizes that hold it."""
     num_classes = _WORD + 1 + len(self.classes)
     S, C = (_bucket(n) for n in (len(self.then), num_classes))
@@ -187,7 +195,7 @@ class _States:
     classes[list(self.classes)] = list(self.classes.values())
     need, rises = np.zeros(S, np.int32), np.zeros(S, bool)
     need[: len(self.need)], rises[: len(self.rises)] = self.need, self.rises
-    return Grammar(classes, table, need, rises, np.array(start, np.int32))
+    return Grammar(classes, table, need, rises, start, more)
 
   def _label(self, root: int, label: str) -> tuple[int, list[int]]:
     """Adds a label that EOS follows; returns where, and with which tokens, a separator goes on."""

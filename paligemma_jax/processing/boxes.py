@@ -18,6 +18,7 @@ from paligemma_jax import errors, structs
 BINS = 1023
 DEMO_BINS = 1024
 DUPLICATE = 0.9  # IoU from which two boxes of a label count as one (chosen)
+NOISE = "<noise>"  # label of boxes that are nowhere in the picture (PaliGemma 2, appendix C)
 _LAST = 1023  # the highest location token, in both conventions
 # Text before an object is skipped; a label ends at ";" or at the next token.
 _OBJECT = re.compile(r"((?:<loc\d{4}>){4})\s*((?:<seg\d{3}>){16})?\s*([^;<>]*)")
@@ -97,6 +98,13 @@ def format_boxes(boxes: Iterable[structs.Box], height: int, width: int, bins: in
     tokens += "".join(f"<seg{c:03d}>" for c in box.codes or ())
     texts.append(f"{tokens} {box.label}".rstrip())
   return " ; ".join(texts)
+
+
+def format_noise(n: int, rng: np.random.Generator) -> str:
+  """`n` boxes at random places of the label `NOISE`, as `format_boxes` writes boxes."""
+  places = np.sort(rng.integers(0, _LAST + 1, (n, 2, 2)), axis=1).reshape(n, 4)  # y0 x0 y1 x1
+  texts = ("".join(f"<loc{v:04d}>" for v in place) for place in places)
+  return " ; ".join(f"{text} {NOISE}" for text in texts)
 
 
 def _score(match: re.Match, spans, logprobs) -> float:

@@ -4,15 +4,21 @@ Source: PaliGemma (arXiv:2407.07726), section 3.2.1 and figure 2; big_vision
 `configs/proj/paligemma/transfers/common.py`.
 """
 
+import bisect
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from paligemma_jax import errors
+from paligemma_jax.processing import boxes
 from paligemma_jax.processing import tokenizer as tokenizer_lib
 
 LENGTHS = (32, 64, 128, 256, 512)  # text_len where nothing says it; few, as each one is compiled
+
+
+_NOISE = re.compile(rf"((?:<loc\d{{4}}>){{4}}) {boxes.NOISE}")
 
 
 class Text(NamedTuple):
@@ -21,7 +27,7 @@ class Text(NamedTuple):
   text: np.ndarray  # int32[T], padded with 0
   mask_ar: np.ndarray  # int32[T]: 0 on BOS, prefix and newline, 1 on suffix, EOS and padding
   mask_input: np.ndarray  # bool[T]: is a token
-  mask_loss: np.ndarray  # float32[T]: 1 on suffix and EOS
+  mask_loss: np.ndarray  # float32[T]: 1 on suffix and EOS; 0 on places of noise (`layout`)
 
 
 def layout_ids(
@@ -64,6 +70,9 @@ def layout(
 ) -> Text:
   """Tokenises and lays out one example. The newline is tokenised on its own.
 
+  Where a box of the label `boxes.NOISE` lies is random, so its loc tokens have no loss; its label has
+  (PaliGemma 2, arXiv:2412.03555, appendix C).
+
   Args:
     tokenizer: of the checkpoint.
     prefix: the prompt, without the final newline.
@@ -85,7 +94,21 @@ def layout(
       f"({len(head) + len(tokenizer.newline)} tokens of prefix, {len(tail)} of suffix), "
       f"text_len is {room}; raise text_len or allow truncation"
     )
-  return layout_ids(head, tokenizer.newline, tail, length)
+  text = layout_ids(head, tokenizer.newline, tail, length)
+  if suffix and boxes.NOISE in suffix:
+    text.mask_loss[[i for i in _random(tokenizer, tail, total - len(tail)) if i < length]] = 0
+  return text
+
+
+def _random(tokenizer: tokenizer_lib.Tokenizer, tail: list[int], start: int) -> list[int]:
+  """Columns of the places of noise in a suffix that begins in column `start`."""
+  first = [letter for letter, _ in tokenizer.spans(tail)]
+  places = (match.span(1) for match in _NOISE.finditer(tokenizer.decode(tail)))
+  return [
+    start + i
+    for begin, end in places
+    for i in range(bisect.bisect_left(first, begin), bisect.bisect_left(first, end))
+  ]
 
 
 def next_length(num_tokens: int) -> int:

@@ -62,6 +62,14 @@ def test_an_object_without_mask_is_named(write, codec):
     prepare.mask_codes(source, codec)
 
 
+def test_lengths_count_noise(write, processor):
+  source = sources.Jsonl(write([{"objects": [{"label": "cat", "box": [0, 0, 1, 1]}]}]))
+  rules = tasks.Rules(task="detect", noise=3)
+  _, answer, _ = prepare.token_lengths(source, rules, processor)
+  (draft,) = tasks.drafts(source[0], rules, rng=np.random.default_rng(0))
+  assert answer.tolist() == [len(processor.tokenizer.encode(draft.suffix)) + 1]
+
+
 def test_lengths_are_those_of_the_layout(write, processor):
   tokenizer = processor.tokenizer
   long = "a cat and a dog"

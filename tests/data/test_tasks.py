@@ -1,5 +1,7 @@
 """The kinds of examples, and how one of their drafts is drawn."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,20 @@ def test_objects_are_written_in_random_order_and_those_for_scores_alone_not_at_a
   assert drafts(record, **rules)[0].objects == (0, 1, 2)  # scores know all
 
 
+def test_noise_comes_after_the_objects_in_training_alone():
+  rules = dict(task="detect", prefix="detect all classes", noise=2)
+  find = lambda record, rng: strings(record, rng, **rules)[0][1]
+  assert find({"objects": [CAT]}, None) == f"{CAT_LOC} cat"
+  text = find({"objects": [CAT]}, np.random.default_rng(0))
+  first, *others = text.split(" ; ")
+  assert first == f"{CAT_LOC} cat" and len(others) == 2
+  for other in others:
+    y0, x0, y1, x1 = (int(v) for v in re.findall(r"<loc(\d{4})>", other))
+    assert y0 <= y1 and x0 <= x1 and other.endswith("> <noise>")
+  assert find({"objects": [CAT]}, np.random.default_rng(1)) != text
+  assert find({"objects": []}, np.random.default_rng(0)).count("<noise>") == 2
+
+
 def test_a_sentence_refers_to_one_object_without_its_label():
   record = {"objects": [{**CAT, "sentences": ["left", "small"]}, {**DOG, "sentences": ["big"]}]}
   found = drafts(record, codes=[tuple(range(16))] * 2, task="refer")
@@ -148,6 +164,7 @@ def test_a_long_video_begins_anywhere_in_training():
     ({"fit": "padd"}, 'd.fit: "padd" is unknown; did you mean "pad"'),
     ({"resize": "bilinar"}, 'd.resize: "bilinar" is unknown; did you mean "bilinear"'),
     ({"suffix": "{a"}, 'd.suffix: "{a" is no template'),
+    ({"noise": 2}, 'd.noise is for the task "detect", not "text"'),
   ],
 )
 def test_rules_name_what_is_wrong(config, words):

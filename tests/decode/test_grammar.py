@@ -84,6 +84,18 @@ def test_nothing_is_begun_that_cannot_be_completed():
   assert " ;" not in next_texts(rules, f"{box} cat", 5 + 2 + 6)
 
 
+@pytest.mark.parametrize("labels", ["cat ; cat dog", "*"])
+def test_detect_all_ends_when_no_other_object_fits(labels):
+  rules = build(f"detect_all:{labels}", "find all")
+  box = "<loc0005><loc1022><loc0006><loc1023>"
+  assert "EOS" not in next_texts(rules, "")
+  assert "EOS" not in next_texts(rules, f"{box} cat")
+  least = 6 if labels == "*" else 7  # 4 loc tokens, a label, EOS
+  assert "EOS" not in next_texts(rules, f"{box} cat", 5 + 2 + least)
+  assert "EOS" in next_texts(rules, f"{box} cat", 5 + 2 + least - 1)
+  assert next_texts(rules, "", least - 1) == {"EOS"}  # as nothing else may come
+
+
 @functools.cache
 def model():
   config = toy.config(vocab_size=V, res=RES)
@@ -122,6 +134,14 @@ def test_any_words_may_be_labels_and_codes_come_where_masks_are_asked_for():
     found = boxes.parse_boxes(text, 1023, 1023)
     assert text.count("<loc") == 4 * len(found) and text.count("<seg") == 16 * len(found)
     assert all(box.label and box.codes for box in found)
+
+
+@pytest.mark.parametrize("sampler", ["greedy", "beam:3"])
+def test_detect_all_finds_as_many_as_there_is_room_for(sampler):
+  tokens, _ = answers(sampler, ("find all",) * 2, "detect_all:cat ; dog", 34)
+  for row in tokens:
+    found = boxes.parse_boxes(toy.tokenizer().decode(row.tolist()), 1023, 1023)
+    assert len(found) == 5  # 5 boxes of 5 tokens, 4 separators of 2, EOS: 34
 
 
 def test_a_row_depends_on_no_other_and_rows_that_do_not_matter_need_no_prompt():

@@ -67,6 +67,21 @@ def test_truncation_cuts_on_the_right():
   np.testing.assert_array_equal(cut.text, full.text[:9])
 
 
+def test_places_of_noise_have_no_loss_their_label_has():
+  t, loc = toy.tokenizer(), "<loc0001><loc0002><loc0003><loc1023>"
+  one, other = f"{loc} cat", f"{loc} <noise>"
+  suffix = f"{one} ; {other} ; {other}"
+  text = prompt.layout(t, "detect all", suffix, 64)
+  without = text.text[(text.mask_ar == 1) & text.mask_input & (text.mask_loss == 0)]
+  assert t.decode(without.tolist()) == loc + loc
+  learnt = text.text[text.mask_loss == 1]
+  assert t.decode(learnt.tolist()) == f"{one} ;  <noise> ;  <noise>"
+  assert learnt[-1] == t.eos
+  for length in range(3, 64):
+    cut = prompt.layout(t, "detect all", suffix, length, truncate=True)
+    np.testing.assert_array_equal(cut.mask_loss, text.mask_loss[:length])
+
+
 @pytest.mark.parametrize("tokens, length", [(1, 32), (32, 32), (33, 64), (512, 512)])
 def test_the_next_length_holds_the_text(tokens, length):
   assert prompt.next_length(tokens) == length

@@ -128,9 +128,13 @@ DETECTION = [e for e in references.ENTRIES if e["id"].endswith("_detection")]
 
 
 @pytest.mark.parametrize("entry", DETECTION, ids=lambda e: e["id"])
-def test_detection_asks_for_all_classes_in_random_order(entry):
-  (source,) = config(entry).train.data.values()
+def test_detection_asks_for_all_classes_in_random_order_filled_with_noise(entry):
+  c = config(entry)
+  (source,) = c.train.data.values()
   assert (source.prefix, source.draw, source.task) == (entry["prefix_train"], "shuffle", "detect")
+  assert "noise boxes" in entry["suffix_train"] and c.input.truncate
+  assert source.noise * 6 >= c.input.text_len - 2  # 4 places, a label, a separator
+  assert {e.constrain for name, e in c.evals.items() if "pplx" not in name} == {"detect_all:*"}
 
 
 @pytest.mark.parametrize("entry", DETECTION, ids=lambda e: e["id"])
