@@ -4,8 +4,7 @@ Source: PaliGemma (arXiv:2407.07726), section 3.2.1 and figure 2; big_vision
 `configs/proj/paligemma/transfers/common.py`.
 """
 
-import bisect
-import re
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,9 +15,6 @@ from paligemma_jax.processing import boxes
 from paligemma_jax.processing import tokenizer as tokenizer_lib
 
 LENGTHS = (32, 64, 128, 256, 512)  # text_len where nothing says it; few, as each one is compiled
-
-
-_NOISE = re.compile(rf"((?:<loc\d{{4}}>){{4}}) {boxes.NOISE}")
 
 
 class Text(NamedTuple):
@@ -102,13 +98,10 @@ def layout(
 
 def _random(tokenizer: tokenizer_lib.Tokenizer, tail: list[int], start: int) -> list[int]:
   """Columns of the places of noise in a suffix that begins in column `start`."""
-  first = [letter for letter, _ in tokenizer.spans(tail)]
-  places = (match.span(1) for match in _NOISE.finditer(tokenizer.decode(tail)))
-  return [
-    start + i
-    for begin, end in places
-    for i in range(bisect.bisect_left(first, begin), bisect.bisect_left(first, end))
-  ]
+  last, between = (tokenizer.encode(f"<loc0000> {boxes.NOISE}{rest}")[1:] for rest in ("", " ; "))
+  label = os.path.commonprefix([last, between])  # what follows may be one token with its end
+  ends = (i for i in range(4, len(tail)) if tail[i : i + len(label)] == label)
+  return [start + k for end in ends for k in range(end - 4, end)]
 
 
 def next_length(num_tokens: int) -> int:
