@@ -8,10 +8,10 @@ the likeliest first.
 
 import argparse
 import json
-import pathlib
 
 from paligemma_jax import errors
 from paligemma_jax.cli import generate, runtime
+from paligemma_jax.data import files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +61,11 @@ def read_answers(path: str) -> list[str]:
     UserError: no such file, no answers, one that comes twice, or JSON that is no list of strings.
   """
   try:
-    text = pathlib.Path(path).read_text()
-  except (OSError, UnicodeDecodeError) as e:
-    raise errors.UserError(f"--answers {path} cannot be read ({e})") from None
+    text = files.read_bytes(path, "--answers").decode()
+  except UnicodeDecodeError as e:
+    raise errors.UserError(
+      f"--answers {path} is not UTF-8 (byte {e.start}); save the file as UTF-8"
+    ) from None
   if text.lstrip()[:1] == "[":
     answers = _listed(text, path)
   else:

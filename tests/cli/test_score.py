@@ -46,11 +46,12 @@ def test_table_and_json_say_the_same_as_python(run, ask, answers, ckpt, pictures
     ("a\nb\na\n", 'holds "a" twice'),
     ('["a", 3]', "not of strings"),
     ('["a", ', "begins as a JSON list but is none"),
-    (None, "cannot be read"),
+    (b"caf\xe9", "is not UTF-8 (byte 3)"),
+    (None, "some.txt (No such file or directory); correct the path"),
   ],
 )
 def test_wrong_answers_are_told(refuse, ask, tmp_path, content, words):
   path = tmp_path / "some.txt"
   if content is not None:
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
   assert words in refuse(*ask, path)
