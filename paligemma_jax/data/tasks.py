@@ -124,13 +124,13 @@ def drafts(
   """
   order = rng if rules.draw == "shuffle" else None
   found = TASKS[rules.task](record, rules, size, codes, order)
-  if rng is not None and rules.noise:
-    found = [
-      dataclasses.replace(draft, suffix=" ; ".join(filter(None, (draft.suffix, noise))))
-      for draft in found
-      for noise in [boxes.format_noise(rules.noise, rng)]
-    ]
-  return found
+  if rng is None or not rules.noise:
+    return found
+  return [_with_noise(draft, boxes.format_noise(rules.noise, rng)) for draft in found]
+
+
+def _with_noise(draft: Draft, noise: str) -> Draft:
+  return dataclasses.replace(draft, suffix=" ; ".join(filter(None, (draft.suffix, noise))))
 
 
 def take(

@@ -137,9 +137,10 @@ def _labels(text: str) -> tuple[str, ...]:
 
 def _asked(kind: str, prompt: str) -> tuple[str, ...]:
   word, _, rest = prompt.strip().partition(" ")
-  if word != kind.removesuffix("_all") or not _labels(rest):
+  verb = kind.removesuffix("_all")
+  if word != verb or not _labels(rest):
     raise errors.UserError(
-      f'prompt "{prompt[:40]}" is not "{kind.removesuffix("_all")} LABEL ; LABEL"; constrain the answer to'
+      f'prompt "{prompt[:40]}" is not "{verb} LABEL ; LABEL"; constrain the answer to'
       f' "{kind}:LABEL ; LABEL", or to "{kind}:*" for any labels'
     )
   return _labels(rest)
