@@ -1,5 +1,7 @@
 """Load, ask, save: the object that users hold."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -77,21 +79,14 @@ def test_a_checkpoint_without_a_tokenizer_loads_and_says_what_is_missing_when_as
     model.processor(images=[toy.pictures()[0]], prompts=["caption en"])
 
 
-def unsaid_settings(tag):
-  """What the shapes of the golden models cannot tell."""
-  softcap = golden.config(tag)["llm"].get("attn_logits_softcap", 0.0)
-  window = golden.config(tag)["llm"].get("sliding_window", 0)
-  return {
-    "attn_logits_softcap": softcap,
-    "final_logits_softcap": 0.0,
-    "sliding_window": window,
-  }
-
-
 @pytest.mark.parametrize("tag", golden.TAGS)
 def test_golden_logits_and_tokens_through_the_npz(tag, one_device):
-  io = golden.io(tag)
-  vlm = pg.load(golden.weights_path(tag), config=unsaid_settings(tag), mesh=one_device)
+  io, sizes = golden.io(tag), golden.config(tag)["llm"]
+  settings = {
+    "attn_logits_softcap": sizes.get("attn_logits_softcap", 0.0),
+    "final_logits_softcap": 0.0,
+  }
+  vlm = pg.load(golden.weights_path(tag), config=settings, mesh=one_device)
   args = io["image"], io["text"][:, :-1], io["mask_ar"][:, :-1]
   logits, _ = vlm.model.apply({"params": vlm.params}, *args)
   np.testing.assert_allclose(logits, io["out_logits"], atol=2e-4, rtol=0)
@@ -110,7 +105,14 @@ def test_golden_logits_and_tokens_through_the_npz(tag, one_device):
 
 @pytest.mark.parametrize("tag", golden.TAGS)
 def test_the_hugging_face_folder_is_the_same_model_as_the_npz(tag, one_device):
-  paths = golden.DIR / f"{tag}_hf", golden.weights_path(tag)
-  folder, npz = (pg.load(path, config=unsaid_settings(tag), mesh=one_device) for path in paths)
+  path = golden.DIR / f"{tag}_hf"
+  said = json.loads((path / "config.json").read_text())["text_config"]
+  unsaid_by_shapes = {
+    "attn_logits_softcap": said.get("attn_logit_softcapping") or 0.0,
+    "final_logits_softcap": said.get("final_logit_softcapping") or 0.0,
+    "sliding_window": said.get("sliding_window") or 0,
+  }
+  folder = pg.load(path, mesh=one_device)
+  npz = pg.load(golden.weights_path(tag), config=unsaid_by_shapes, mesh=one_device)
   assert folder.config == npz.config
   jax.tree.map(np.testing.assert_array_equal, folder.params, npz.params)

@@ -87,8 +87,7 @@ def token_lengths(
   if found is None:
     found = _measure(source, rules, processor.tokenizer)
     files.write_whole(path, _npz(found))
-  label = processor.tokenizer.encode(f"<loc0000> {boxes.NOISE} ; <loc0000>")[1:-1]
-  noise = rules.noise * (4 + len(label))
+  noise = rules.noise * (4 + len(processor.tokenizer.encode_between(f" {boxes.NOISE} ; ")))
   return found["prompt"], found["answer"] + noise, found["whole"] + noise
 
 

@@ -39,7 +39,7 @@ class Grammar(NamedTuple):
   need: Int[np.ndarray, " S"]  # tokens to the end of the answer, whichever label is taken
   rises: Bool[np.ndarray, " S"]  # the next token must be above the one before the last
   start: Int[np.ndarray, " B"]
-  more: Int[np.ndarray, " B"]  # no EOS while as many tokens may come, unless nothing else may
+  more: Int[np.ndarray, " B"]  # tokens of another object; no EOS while they fit
 
 
 class Place(NamedTuple):
@@ -176,7 +176,9 @@ class _States:
       self._separator(start, tokens, first)
     start = self._state(self.then[first] | {_EOS: _END})  # nothing is there: EOS at once
     self.need[start] = 1
-    separator = len(self._between(" x ; ")) - len(self._between(" x"))
+    separator = len(self.tokenizer.encode_between(" x ; ")) - len(
+      self.tokenizer.encode_between(" x")
+    )
     return start, self.need[first] + separator if kind == "detect_all" else _NEVER
 
   def arrays(self, start: np.ndarray, more: np.ndarray, vocab_size: int) -> Grammar:
@@ -202,11 +204,11 @@ class _States:
     """Adds a label that EOS follows; returns where, and with which tokens, a separator goes on."""
     if any(mark in label for mark in _MARKS):
       raise errors.UserError(f'label "{label}" holds one of ; < > or a line break; rename it')
-    path = [root, *self._walk(root, self._between(f" {label}"))]
+    path = [root, *self._walk(root, self.tokenizer.encode_between(f" {label}"))]
     self.then[path[-1]][_EOS] = _END
     for distance, state in enumerate(reversed(path), 1):
       self.need[state] = max(self.need[state], distance)
-    return root, self._between(f" {label} ; ")
+    return root, self.tokenizer.encode_between(f" {label} ; ")
 
   def _words(self, root: int) -> tuple[int, list[int]]:
     """Adds a label of any words; returns as `_label`."""
@@ -214,8 +216,8 @@ class _States:
     words = self._state({_EOS: _END})
     self.then[root][_WORD] = self.then[words][_WORD] = words
     self.need[root] = 2
-    word = self._between(" x")
-    separator = self._between(" x ; ")[len(word) :]
+    word = self.tokenizer.encode_between(" x")
+    separator = self.tokenizer.encode_between(" x ; ")[len(word) :]
     for token in separator:
       number = self._class(token)
       if token in _word_tokens(self.tokenizer):
@@ -253,10 +255,6 @@ class _States:
 
   def _class(self, token: int) -> int:
     return self.classes.setdefault(token, _WORD + 1 + len(self.classes))
-
-  def _between(self, text: str) -> list[int]:
-    """Tokens of a text that stands between loc tokens, which are borders to the tokeniser."""
-    return self.tokenizer.encode(f"<loc0000>{text}<loc0000>")[1:-1]
 
 
 def _bucket(n: int) -> int:

@@ -18,7 +18,7 @@ from paligemma_jax import errors, structs
 BINS = 1023
 DEMO_BINS = 1024
 DUPLICATE = 0.9  # IoU from which two boxes of a label count as one (chosen)
-NOISE = "<noise>"  # label of boxes that are nowhere in the picture (PaliGemma 2, appendix C)
+NOISE = "<noise>"  # label of random boxes that hold nothing (PaliGemma 2, appendix C)
 _LAST = 1023  # the highest location token, in both conventions
 # Text before an object is skipped; a label ends at ";" or at the next token.
 _OBJECT = re.compile(r"((?:<loc\d{4}>){4})\s*((?:<seg\d{3}>){16})?\s*([^;<>]*)")

@@ -98,8 +98,8 @@ def layout(
 
 def _random(tokenizer: tokenizer_lib.Tokenizer, tail: list[int], start: int) -> list[int]:
   """Columns of the places of noise in a suffix that begins in column `start`."""
-  last, between = (tokenizer.encode(f"<loc0000> {boxes.NOISE}{rest}")[1:] for rest in ("", " ; "))
-  label = os.path.commonprefix([last, between])  # what follows may be one token with its end
+  forms = (tokenizer.encode_between(f" {boxes.NOISE}{rest}") for rest in ("", " ; "))
+  label = os.path.commonprefix(list(forms))  # its end may be one token with what follows
   ends = (i for i in range(4, len(tail)) if tail[i : i + len(label)] == label)
   return [start + k for end in ends for k in range(end - 4, end)]
 

@@ -153,6 +153,10 @@ class Tokenizer:
         kept.append(int(i))
     return self._sp.decode(kept)
 
+  def encode_between(self, text: str) -> list[int]:
+    """Ids of `text` where it stands between loc tokens, which are borders to the tokeniser."""
+    return self.encode(f"<loc0000>{text}<loc0000>")[1:-1]
+
   def spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
     """The letters [first, last) of `decode(ids)` that each id up to the first EOS wrote.
 
