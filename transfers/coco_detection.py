@@ -26,5 +26,6 @@ def get_config(arg=None):
 
 def _coco(split):
   fields = common.objects("objects", box="bbox", label="label", iscrowd="is_crowd", area="area")
-  rules = dict(prefix="detect all classes", draw="shuffle", noise=85, fields=fields)
+  rules = dict(prefix="detect all classes", draw="shuffle", fields=fields)
+  rules["noise"] = 85  # boxes of 6 tokens or more, to fill 512
   return common.tfds("coco/2017", split, "detect", **rules)

@@ -327,7 +327,8 @@ class _EvalBatches:
 
   def _example(self, i: int) -> structs.Example:
     options = dict(extras=True, res=self.processor.res, resize=self.processor.resize)
-    if self.with_suffix and self.source.rules.draw != "any":  # as at the first visit in training
+    rules = self.source.rules
+    if self.with_suffix and (rules.draw != "any" or rules.noise):  # as training first sees it
       options |= dict(choose=self.source.choice(i, 0, 0, i), rng=np.random.default_rng((0, i, 1)))
     return self.source.example(i, **options)
 

@@ -46,6 +46,13 @@ def canonical(smiles: str, chirality: bool = True) -> str | None:
   """The canonical SMILES of a molecule; None: rdkit cannot read it.
 
   Rests like [R1] become [1*], and what else in brackets is no atom, as [OMe], becomes *.
+
+  Args:
+    smiles: of one molecule.
+    chirality: False leaves out what rdkit calls isomeric: stereochemistry and isotopes.
+
+  Raises:
+    errors.UserError: rdkit is not installed.
   """
   try:
     from rdkit import Chem, RDLogger

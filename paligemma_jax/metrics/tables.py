@@ -112,10 +112,10 @@ class _Parser(html.parser.HTMLParser):
     self._note(*data)
 
   def _note(self, *items):
-    """Adds to the content of the cell that is open."""
-    for node in self.open[::-1]:
-      if node.tag in _CELLS:
-        return node.content.extend(items)
+    """Adds to the content of the cell that is open, if one is."""
+    cells = [node for node in self.open if node.tag in _CELLS]
+    if cells:
+      cells[-1].content.extend(items)
 
   def _end(self, tags) -> bool:
     """Ends the innermost element with one of these tags and all that is open in it."""
@@ -178,7 +178,9 @@ def _grid(table: Node) -> list[list[tuple]]:
       content = _words(cell)
       for i, j in itertools.product(range(height), range(width)):
         grid[y + i, x + j] = (-j, -i, width - j, height - i, content)
-  height, width = (1 + max(axis, default=-1) for axis in (zip(*grid) if grid else ((), ())))
+  if not grid:
+    return []
+  height, width = (1 + max(axis) for axis in zip(*grid))
   empty = (0, 0, 1, 1, "")
   return [[grid.get((y, x), empty) for x in range(width)] for y in range(height)]
 

@@ -101,7 +101,7 @@ def format_boxes(boxes: Iterable[structs.Box], height: int, width: int, bins: in
 
 
 def format_noise(n: int, rng: np.random.Generator) -> str:
-  """`n` boxes at random places of the label `NOISE`, as `format_boxes` writes boxes."""
+  """`n` boxes with the label `NOISE` as `format_boxes` writes them; corners uniform, in order."""
   places = np.sort(rng.integers(0, _LAST + 1, (n, 2, 2)), axis=1).reshape(n, 4)  # y0 x0 y1 x1
   texts = ("".join(f"<loc{v:04d}>" for v in place) for place in places)
   return " ; ".join(f"{text} {NOISE}" for text in texts)

@@ -62,7 +62,7 @@ def test_trees(prediction, teds, struct):
   ],
 )
 def test_trees_as_the_authors_code_scores_them(truth, prediction, teds, struct):
-  """Values of ibm-aur-nlp/PubTabNet, src/metric.py: TEDS().evaluate(prediction, truth)."""
+  """Values of a transcription of ibm-aur-nlp/PubTabNet, src/metric.py: TEDS().evaluate."""
   got = _score(prediction, truth)
   assert got["teds"] == pytest.approx(teds, abs=1e-9)
   assert got["teds_struct"] == pytest.approx(struct, abs=1e-9)
@@ -127,7 +127,7 @@ def test_cells_over_several_columns_are_told_apart():
   ],
 )
 def test_grids_as_the_authors_code_scores_them(truth, prediction, top, con):
-  """Values of microsoft/table-transformer, src/grits.py: grits_from_html(truth, prediction)."""
+  """Values of a transcription of microsoft/table-transformer, src/grits.py: grits_from_html."""
   got = _score(prediction, truth)
   assert got["grits_top"] == pytest.approx(top, abs=1e-9)
   assert got["grits_con"] == pytest.approx(con, abs=1e-9)
