@@ -89,3 +89,19 @@ def test_likelihood_is_of_what_the_first_visit_would_draw(pictures, write, proce
     ((first, _),) = one
   (trained,) = feeding.train({"s": source}, processor, 1, seed=0)
   assert sorted(_answers(processor, first)) == sorted(_answers(processor, trained))
+
+
+def test_noise_fills_the_text_in_training_and_where_likelihood_is_asked_for(
+  pictures, write, processor
+):
+  record = {"image": "p0.png", "objects": [{"label": "cat", "box": [0, 0, 9, 9]}]}
+  source = {"path": write([record]), "task": "detect", "noise": 9}
+  options = dict(batch_size=1, text_len=32)
+  (trained,) = feeding.train({"s": source}, processor, 1, truncate=True, **options)
+  with pipeline.eval_batches(source, processor, with_suffix=True, truncate=True, **options) as one:
+    ((likely, _),) = one
+  for batch in (trained, likely):
+    assert batch.mask_input.all() and "<noise>" in _answers(processor, batch)[0]
+  with pipeline.eval_batches(source, processor, **options) as one:
+    ((_, (row,)),) = one
+  assert row["suffix"].endswith(" cat")  # the truth that scores see
