@@ -25,6 +25,7 @@ from paligemma_jax.checkpoint import checksum, manifest
 # parameter can be read without the others.
 _CHUNK_BYTES = 2**26
 _MARKER = "commit_success.txt"  # Orbax puts one into every item on file systems without rename
+_NO_STEP, _ALL_DAMAGED = -1, -2  # what process 0 tells the others in place of a step
 
 
 class _Files(ocp.CheckpointHandler):
@@ -203,18 +204,29 @@ class Checkpointer:
       raise error
 
   def latest(self) -> int | None:
-    """The newest step that is complete and undamaged, None if there is none.
+    """The newest step that is complete and undamaged, None if none was ever completed.
 
     Newer ones that are not are named in a warning.
+
+    Raises:
+      UserError: there are complete steps, all of them damaged. To begin anew would replace them.
     """
     self.wait()
-    step = -1
+    step = _NO_STEP
     if jax.process_index() == 0:
       found, bad = manifest.newest(self.directory, True, frozenset(self._verified))
       self._bad |= set(bad)
-      step = -1 if found is None else found
+      if found is not None:
+        step = found
+      elif any((self._path(s) / manifest.NAME).exists() for s in bad):
+        step = _ALL_DAMAGED
     if jax.process_count() > 1:
       step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    if step == _ALL_DAMAGED:
+      raise errors.UserError(
+        f"every checkpoint in {self.directory} is damaged (the warnings above say how). Nothing was "
+        "changed: restore one from a copy, or move the folder away to begin anew"
+      )
     if step >= 0:
       self._verified.add(step)
     return step if step >= 0 else None

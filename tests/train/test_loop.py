@@ -145,6 +145,10 @@ def spoil(step, how):
     path.write_bytes(data if how == "flipped" else data[: len(data) // 2])
 
 
+def contents(folder):
+  return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
@@ -158,14 +162,17 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
   assert_same_run(workdir, undisturbed[0])
 
 
-@pytest.mark.slow
-def test_without_an_undamaged_checkpoint_the_run_begins_anew(undisturbed, data, tmp_path, caplog):
+def test_without_an_undamaged_checkpoint_the_run_stops_and_changes_nothing(
+  undisturbed, data, tmp_path, caplog
+):
   workdir = shutil.copytree(undisturbed[0], tmp_path / "copy")
   for step in (5, 10, 12):
     spoil(workdir / f"checkpoints/{step}", "flipped")
-  loop.train(toy_run.config(data), workdir)
-  assert "There is no older step" in caplog.text
-  assert_same_run(workdir, undisturbed[0])
+  before = contents(workdir)
+  with pytest.raises(errors.UserError, match="every checkpoint in .* is damaged"):
+    loop.train(toy_run.config(data), workdir)
+  assert all(f"checkpoints/{step} cannot be used" in caplog.text for step in (5, 10, 12))
+  assert contents(workdir) == before
 
 
 def test_an_evaluation_that_was_cut_off_is_done_again(undisturbed, data, tmp_path):
