@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import pathlib
 import re
@@ -185,10 +184,9 @@ def _stopped_by_sigterm() -> Iterator[Callable[[], None]]:
   from paligemma_jax.train import loop, processes
 
   with processes.asked_to_stop() as stop:
-    batches = itertools.count(1)
 
     def watch():
-      if stop(next(batches)):
+      if stop():
         if processes.is_first():
           print("asked to stop; run the same command again", file=sys.stderr, flush=True)
         raise SystemExit(loop.PREEMPTED)

@@ -129,7 +129,7 @@ def _train(
     )  # fmt: skip
     run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, work, compiled, profile)
     state = run.train(state, start or 0, train_step, batches, stop)
-    if run.done < total and not run.finished:
+    if run.stopped:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")
       raise SystemExit(PREEMPTED)
   return runs.finish(workdir)

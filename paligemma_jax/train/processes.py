@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import importlib.util
+import itertools
 import os
 import signal
 import threading
@@ -103,25 +104,27 @@ def of_first(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def asked_to_stop() -> Iterator[Callable[[int], bool]]:
-  """Yields `stop(steps done)`: whether the run is to end here because of a SIGTERM.
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+  """Yields `stop()`: whether the run is to end here because of a SIGTERM.
 
   Schedulers send it some time before they kill. Of several processes it may reach one first: they
-  agree on a step, and all call `stop` after each.
+  agree on one of the next calls, so all have to call it equally often; it is true once.
   """
   import jax
 
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
-    yield multihost_utils.reached_preemption_sync_point  # its own handler was set when joining
+    calls = itertools.count(1)
+    # Its own handler was set when joining.
+    yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
     return
   asked = threading.Event()
   if threading.current_thread() is not threading.main_thread():
-    yield lambda done: False  # signals cannot be caught here
+    yield lambda: False  # signals cannot be caught here
     return
   before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
   try:
-    yield lambda done: asked.is_set()
+    yield asked.is_set
   finally:
     signal.signal(signal.SIGTERM, before)

@@ -31,6 +31,10 @@ _TRACED = (10, 13)  # steps of this process
 _CEILING = "_ceiling"  # METRIC_ceiling: what METRIC could be at most
 
 
+class _Stopped(Exception):
+  """The run was asked to end while it evaluates."""
+
+
 class Run:
   """The mechanics around the training step; everything that is decided stands in the config.
 
@@ -69,7 +73,7 @@ class Run:
     self._by_source = _BySource(c.train.data.to_dict(), c.train.batch_size)
     self.work, self.compiled = work, compiled
     self.profile, self._trace_folder = profile, None
-    self.done, self.finished = 0, False  # steps; whether it ended before all are done
+    self.done, self.stopped = 0, False  # steps; whether it was asked to end before all was done
 
   def train(
     self,
@@ -77,22 +81,25 @@ class Run:
     start: int,
     train_step: Callable,
     batches: Iterator,
-    stop: Callable[[int], bool],
+    stop: Callable[[], bool],
   ) -> step.TrainState:
-    """Runs the steps from `start` to the end, or to where `stop(steps done)`; saves in both cases."""
-    self.done, stopped = start, False
+    """Runs the steps from `start` to the end, or to where `stop()`; saves in both cases.
+
+    `stop` is called after every step and before every batch of an evaluation.
+    """
+    self.done, ended = start, False
     if self.criterion is not None:
       self._scores = best.scores(self.workdir, self.criterion)
     if start:
-      self._evaluate(state)  # an evaluation that was cut off is done again
-      stopped = self._stalled()
+      self._evaluate(state, stop)  # an evaluation that was cut off is done again
+      ended = self.stopped or self._stalled()
     compiled = set()  # lengths of text that the step is compiled for
     put = lambda batch: sharding.put_batch(batch, self.parts.mesh, self.parts.rules)
     self._unreadable = getattr(batches, "unreadable", {})
     fed = feed.Feed(batches, put) if start < self.total else None
     late = None  # scalars are fetched one step late, while the next one is computed
     try:
-      while self.done < self.total and not stopped:
+      while self.done < self.total and not ended:
         batch = next(fed)
         self.log.waited(fed.waited)
         self._trace(self.done - start)
@@ -103,15 +110,16 @@ class Run:
         self._record(late)
         self.done += 1
         late = (self.done, scalars, batch.text.shape, batch.image.shape)
-        stopped = stop(self.done)
-        save = self._saves() or stopped
+        self.stopped = stop()
+        save = self._saves() or self.stopped
         if save or self._due():
           self._record(late)  # a state whose loss is not finite is never saved
           late = None
         if save:
           self._save(state)
-        self._evaluate(state)
-        stopped = stopped or self._stalled()
+        if not self.stopped:
+          self._evaluate(state, stop)
+        ended = self.stopped or self._stalled()
       with self.log.outside():
         self.checkpointer.wait()
     finally:
@@ -165,13 +173,13 @@ class Run:
     """Whether the run ends early: it was scored just now, and has long brought nothing better."""
     if self.criterion is None or not self._scores or self._scores[-1][0] != self.done:
       return False
-    self.finished = best.stalled(self._scores, self.criterion.sign, self.c.train.patience)
-    if self.finished:
+    stalled = best.stalled(self._scores, self.criterion.sign, self.c.train.patience)
+    if stalled:
       self.log.say(
         f"step {self.done}: {self.c.checkpoint.best} has not got better for {self.c.train.patience}"
         f" evaluations; step {best.best_step(self._scores, self.criterion.sign)} was the best"
       )
-    return self.finished
+    return stalled
 
   def _due(self) -> list[str]:
     return due(self.c.evals, self.done, self.total)
@@ -221,29 +229,45 @@ class Run:
         self._kept(),
       )
 
-  def _evaluate(self, state: step.TrainState) -> None:
-    """Runs what is due after this step and not scored yet; stores predictions and report."""
+  def _evaluate(self, state: step.TrainState, stop: Callable[[], bool]) -> None:
+    """Runs what is due after this step and not scored yet; stores predictions and report.
+
+    Between two batches it ends where `stop()`: the state is saved, and the next start evaluates what
+    is left.
+    """
     names = unscored(self.workdir, self._due(), self.done)
     if not names:
       return
+
+    def watch():
+      if stop():
+        raise _Stopped
+
     p = self.parts
     fits = memory.explained(self.c, p.model.config, p.mesh.devices.size, names)
     with self.log.outside(), fits:
       self.log.say(f"step {self.done}: evaluating {', '.join(names)}")
-      results = runner.run_config(
-        self.c, p.model, step.averaged(state), p.processor, p.codec, p.mesh, p.rules, names=names
-      )
-      for name, (scores, rows) in results.items():
-        scores = scores or {"num": float(len(rows))}  # only a server knows the answers
-        if processes.is_first():
-          predictions.write(self.workdir, name, rows)
-        self.log.write(self.done, scores, prefix=f"{logs.EVAL}{name}/")
-        self._judge(name, scores)
-        words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
-        self.log.say(f"step {self.done}: {name}: {words}")
+      try:
+        runner.run_config(
+          self.c, p.model, step.averaged(state), p.processor, p.codec, p.mesh, p.rules, names,
+          watch=watch, keep=self._keep_scores,
+        )  # fmt: skip
+      except _Stopped:
+        self.stopped = True
+        self._save(state)
       self.log.flush()
       if processes.is_first():
         report.write_report(self.workdir)
+
+  def _keep_scores(self, name: str, scores: Mapping[str, float], rows: list[dict]) -> None:
+    """Stores the results of an evaluation as soon as it is done."""
+    scores = scores or {"num": float(len(rows))}  # only a server knows the answers
+    if processes.is_first():
+      predictions.write(self.workdir, name, rows)
+    self.log.write(self.done, scores, prefix=f"{logs.EVAL}{name}/")
+    self._judge(name, scores)
+    words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
+    self.log.say(f"step {self.done}: {name}: {words}")
 
   def _judge(self, name: str, scores: Mapping[str, float]) -> None:
     """Notes the score that `checkpoint.best` names, if these are of that evaluation."""

@@ -136,7 +136,8 @@ def test_a_killed_command_goes_on_where_it_stopped(configs, ckpt, tmp_path, caps
 
 
 def test_a_sigterm_ends_it_between_two_batches_with_75(configs, ckpt, tmp_path, monkeypatch, run):
-  asked = contextlib.nullcontext(lambda batches: batches == 2)  # of one batch each
+  before_batch = iter([False, True])  # of one batch each
+  asked = contextlib.nullcontext(lambda: next(before_batch))
   args = ["eval", "--config", configs[0], "--config", configs[1], "--ckpt", ckpt]
   args += ["--workdir", str(tmp_path / "out")]
   with monkeypatch.context() as patch:

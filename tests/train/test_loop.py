@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import formats
+from paligemma_jax.data import pipeline
+from paligemma_jax.evals import runner
 from paligemma_jax.train import log as logs
 from paligemma_jax.train import loop, settings
 from tests.train import toy_run
@@ -128,6 +131,25 @@ def test_sigterm_saves_and_asks_to_be_run_again(undisturbed, data, tmp_path):
     loop.train(toy_run.config(data), tmp_path, callbacks=[ask])
   assert e.value.code == 75
   assert formats.open(tmp_path).meta["step"] in (8, 9)
+  loop.train(toy_run.config(data), tmp_path)
+  assert_same_run(tmp_path, undisturbed[0])
+
+
+def test_sigterm_amid_an_evaluation_saves_and_leaves_it_to_the_next_start(
+  undisturbed, data, tmp_path, monkeypatch
+):
+  def asked(*args, **options):
+    os.kill(os.getpid(), signal.SIGTERM)  # before the first batch
+    return pipeline.eval_batches(*args, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(runner, "pipeline", types.SimpleNamespace(eval_batches=asked))
+    with pytest.raises(SystemExit) as e:
+      loop.train(toy_run.config(data), tmp_path)
+  assert e.value.code == 75
+  assert formats.open(tmp_path).meta["step"] == 6
+  assert logs.read_metrics(tmp_path)[-1]["step"] == 6
+  assert not any("eval/" in key for line in logs.read_metrics(tmp_path) for key in line)
   loop.train(toy_run.config(data), tmp_path)
   assert_same_run(tmp_path, undisturbed[0])
 
