@@ -87,7 +87,7 @@ def newest(
       return step, [number for number, _ in bad]
     bad.append((step, wrong))
   for number, said in bad:
-    log.warning("%s/%d cannot be used: %s. There is no older step", directory, number, said)
+    log.warning("%s/%d cannot be used: %s", directory, number, said)
   return None, [number for number, _ in bad]
 
 
