@@ -49,7 +49,9 @@ def open(path: str) -> source.Source:
     folder = _folder_of_steps(path)
     newest, _ = manifest.newest(folder, thorough=False)
     if newest is None:
-      raise errors.UserError(f"{folder} has no complete step; train on, or remove it")
+      raise errors.UserError(
+        f"{folder} has no step that is complete and undamaged; train on, or remove it"
+      )
     step = folder / str(newest)
   elif wrong := manifest.problem(step, thorough=False):
     if manifest.read(step) is not None:

@@ -1,12 +1,10 @@
 """`data check`: reads whole sources, tells every defect, writes a page. Status 2 if there is one."""
 
 import argparse
-import os
 import pathlib
 
 from paligemma_jax import errors
 from paligemma_jax.cli import config, runtime, train
-from paligemma_jax.data import files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +49,6 @@ def _check_arguments(args) -> None:
     if args.config and getattr(args, name):
       option = name.replace("_", "-")
       raise errors.UserError(f"--{option} is for a FILE.jsonl; set --config.input.{name}")
-  if args.file:
-    if os.path.isdir(args.file):
-      raise errors.UserError(f"{args.file}: a folder; name the JSONL file in it")
-    files.stamp(args.file)
   if args.text_len < 0:
     raise errors.UserError(f"--text-len is {args.text_len}; it must be at least 1")
   if args.out:

@@ -50,7 +50,7 @@ def open_source(config: Mapping[str, Any], name: str = "data") -> Source:
 
   Args:
     config: mapping with "kind" (default "jsonl"), "path" and what else the kind takes.
-    name: config path that errors name.
+    name: config path that errors name; one without a dot is of no config.
 
   Raises:
     errors.UserError: unknown kind, no path, or the source cannot be read.
@@ -74,13 +74,15 @@ def _version(path: str, name: str) -> str:
   if files.is_url(path):
     return files.stamp(path)
   if os.path.isdir(path):
-    raise errors.UserError(f"{path}: a folder; set --config.{name}.path to the JSONL file in it")
+    raise errors.UserError(f"{path}: a folder; {_correct(name)} to the JSONL file in it")
   try:
     return files.stamp(path)
   except errors.UserError:
-    raise errors.UserError(
-      f"{path}: No such file or directory; correct --config.{name}.path"
-    ) from None
+    raise errors.UserError(f"{path}: No such file or directory; {_correct(name)}") from None
+
+
+def _correct(name: str) -> str:
+  return "correct " + (f"--config.{name}.path" if "." in name else "the path")
 
 
 def _hashable(value: Any) -> Any:

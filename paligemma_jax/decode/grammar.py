@@ -176,10 +176,7 @@ class _States:
       self._separator(start, tokens, first)
     start = self._state(self.then[first] | {_EOS: _END})  # nothing is there: EOS at once
     self.need[start] = 1
-    separator = len(self.tokenizer.encode_between(" x ; ")) - len(
-      self.tokenizer.encode_between(" x")
-    )
-    return start, self.need[first] + separator if kind == "detect_all" else _NEVER
+    return start, self.need[first] + len(self._behind_word()) if kind == "detect_all" else _NEVER
 
   def arrays(self, start: np.ndarray, more: np.ndarray, vocab_size: int) -> Grammar:
     """All of it, in arrays of the next sizes that hold it."""
@@ -216,13 +213,17 @@ class _States:
     words = self._state({_EOS: _END})
     self.then[root][_WORD] = self.then[words][_WORD] = words
     self.need[root] = 2
-    word = self.tokenizer.encode_between(" x")
-    separator = self.tokenizer.encode_between(" x ; ")[len(word) :]
+    separator = self._behind_word()
     for token in separator:
       number = self._class(token)
       if token in _word_tokens(self.tokenizer):
         self.then[root][number] = self.then[words][number] = words
     return words, separator
+
+  def _behind_word(self) -> list[int]:
+    """Tokens of the separator, behind a label whose last token it does not join."""
+    word, whole = (self.tokenizer.encode_between(text) for text in (" x", " x ; "))
+    return whole[len(word) :]
 
   def _separator(self, start: int, tokens: list[int], first: int) -> None:
     """Adds the tokens that lead from `start` to another object."""

@@ -108,7 +108,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
   """Yields `stop()`: whether the run is to end here because of a SIGTERM.
 
   Schedulers send it some time before they kill. Of several processes it may reach one first: they
-  agree on one of the next calls, so all have to call it equally often; it is true once.
+  agree on one of the next calls, so all have to call it equally often, and only that call
+  is true.
   """
   import jax
 

@@ -254,10 +254,11 @@ class Run:
         )  # fmt: skip
       except _Stopped:
         self.stopped = True
-        self._save(state)
       self.log.flush()
       if processes.is_first():
         report.write_report(self.workdir)
+    if self.stopped:
+      self._save(state)
 
   def _keep_scores(self, name: str, scores: Mapping[str, float], rows: list[dict]) -> None:
     """Stores the results of an evaluation as soon as it is done."""

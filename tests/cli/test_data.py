@@ -171,8 +171,8 @@ def test_what_is_only_worth_a_look_is_no_error(run, write_jsonl, pictures):
     (["a.jsonl", "--text-len", "8"], "no tokenizer"),
     (["a.jsonl", "--out", "a.png"], "name an .html file"),
     (["a.jsonl", "--out", "nowhere/a.html"], "the folder"),
-    (["lost.jsonl"], "cannot read lost.jsonl (No such file"),
-    (["."], "a folder; name the JSONL file in it"),
+    (["lost.jsonl"], "lost.jsonl: No such file or directory; correct the path\n"),
+    (["."], "a folder; correct the path to the JSONL file in it"),
   ],
 )
 def test_check_refuses_in_one_line(refuse, write_jsonl, tmp_path, monkeypatch, argv, words):

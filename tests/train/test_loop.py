@@ -154,6 +154,31 @@ def test_sigterm_amid_an_evaluation_saves_and_leaves_it_to_the_next_start(
   assert_same_run(tmp_path, undisturbed[0])
 
 
+def test_sigterm_between_the_last_evaluations_keeps_the_scores_of_the_first(
+  data, tmp_path, monkeypatch
+):
+  config = toy_run.config(data, steps=2)
+  config.evals.val_again = config.evals.val.copy_and_resolve_references()
+  opened = []
+
+  def asked(source, *args, **options):
+    opened.append(len(opened))
+    if len(opened) == 2:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return pipeline.eval_batches(source, *args, **options)
+
+  monkeypatch.setattr(runner, "pipeline", types.SimpleNamespace(eval_batches=asked))
+  config.evals.val.every = config.evals.val_again.every = 1.0
+  with pytest.raises(SystemExit) as e:
+    loop.train(config, tmp_path)
+  assert e.value.code == 75
+  kept = logs.read_metrics(tmp_path)[-1]
+  assert kept["step"] == 2 and "eval/val/exact_match" in kept
+  scores = loop.train(config, tmp_path)
+  assert scores.keys() == {"val", "val_again"} and len(opened) == 3  # "val" is not done again
+  assert scores["val"] == scores["val_again"]
+
+
 def spoil(step, how):
   """Damages the largest file of a checkpoint's arrays."""
   path = max(
