@@ -183,10 +183,16 @@ def paths(config, prefix: str = "") -> list[str]:
 
 
 def _nearest(path: str, config) -> str:
-  """`; did you mean train.lr?`: by the whole path first, else by the last word alone."""
+  """The hint at the nearest key: by the whole path first, else by the last word alone."""
   every = paths(config)
   near = difflib.get_close_matches(path, every, n=1, cutoff=0.75)
   if not near:
     last = path.rsplit(".")[-1]
     near = [p for p in every if p.rsplit(".")[-1] == last][:1]
-  return f"; did you mean {near[0]}?" if near else f" (groups: {', '.join(config)})"
+  inside, holder = "", config
+  for group in path.split(".")[:-1]:
+    if not hasattr(holder.get(group), "items"):
+      break
+    inside, holder = f"{inside}{group}.", holder[group]
+  known = [f"{inside}{key}" for key in holder]
+  return errors.did_you_mean(path, known, limit=32, near=near[0] if near else "")

@@ -140,8 +140,8 @@ def _chosen(settings, regex: str) -> list[str]:
   if not settings.evals:
     raise errors.UserError("the config has no evaluations (config.evals is empty)")
   if not names:
-    known = ", ".join(settings.evals)
-    raise errors.UserError(f'--evals "{regex}" matches none of: {known}')
+    hint = errors.did_you_mean(regex, settings.evals)
+    raise errors.UserError(f'--evals "{regex}" matches none{hint}')
   return names
 
 

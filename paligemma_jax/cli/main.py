@@ -46,6 +46,11 @@ class _Parser(argparse.ArgumentParser):
     kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
     super().__init__(allow_abbrev=False, **kwargs)
 
+  def _check_value(self, action, value):
+    if action.choices is not None and value not in action.choices:
+      hint = errors.did_you_mean(value, action.choices)
+      raise argparse.ArgumentError(action, f'"{value}" is unknown{hint}')
+
   def error(self, message):
     raise errors.UserError(f"{message} (see `{self.prog} --help`)")
 

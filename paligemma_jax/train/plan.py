@@ -117,7 +117,7 @@ def _source(m: ml_collections.ConfigDict) -> Any:
       f"model.init {m.init} is not here" if m.init else "model.init and model.preset are empty"
     )
     raise errors.UserError(
-      f"{found}; name the model with --config.model.preset=… (all: {', '.join(variants.PRESETS)})"
+      f"{found}; name the model with --config.model.preset=…; known: {', '.join(variants.PRESETS)}"
     )
   return None
 

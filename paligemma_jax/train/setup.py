@@ -220,7 +220,7 @@ def model_config(m: ml_collections.ConfigDict, source: Any = None) -> variants.M
     if not m.preset:
       raise errors.UserError(
         f"{m.init} holds a part of a model; name the whole with --config.model.preset=…"
-        f" (all: {', '.join(variants.PRESETS)})"
+        f"; known: {', '.join(variants.PRESETS)}"
       )
     return variants.preset(m.preset, res=m.res or None, **settings)
   size = found.name.rsplit("-", 1)[0]

@@ -57,10 +57,14 @@ def test_an_override_has_the_type_of_its_key(path, key, text, want):
 @pytest.mark.parametrize(
   "key, text, words",
   [
-    ("train.lrr", "1", "--config.train.lrr does not exist; did you mean train.lr?"),
-    ("lr", "1", "--config.lr does not exist; did you mean train.lr?"),
-    ("optimizer", "1", "--config.optimizer does not exist (groups: "),
-    ("train.lr.x", "1", "--config.train.lr.x does not exist; did you mean train.lr?"),
+    (
+      "train.lrr",
+      "1",
+      '--config.train.lrr does not exist; did you mean "train.lr"? Known: train.betas, ',
+    ),
+    ("lr", "1", '--config.lr does not exist; did you mean "train.lr"? Known: '),
+    ("optimizer", "1", "--config.optimizer does not exist; known: "),
+    ("train.lr.x", "1", '--config.train.lr.x does not exist; did you mean "train.lr"?'),
     ("train.lr", "abc", '--config.train.lr takes a number (now 0.001), found "abc"'),
     ("train.steps", "1.5", '--config.train.steps takes a whole number (now 10), found "1.5"'),
     ("train.steps", None, "found nothing"),

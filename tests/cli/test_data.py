@@ -38,7 +38,7 @@ def test_import_of_csv_takes_the_names_of_its_columns(run, folders, tmp_path):
 @pytest.mark.parametrize(
   "argv, words",
   [
-    (["coc", "a", "b.jsonl"], "invalid choice: 'coc'"),
+    (["coc", "a", "b.jsonl"], '"coc" is unknown; did you mean "coco"?'),
     (["yolo", "nowhere", "b.jsonl"], "nowhere: no such file or folder"),
     (["yolo", ".", "b.json"], "b.json: name a .jsonl file"),
     (["yolo", ".", "nowhere/b.jsonl"], "nowhere/b.jsonl: the folder"),

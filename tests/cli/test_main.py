@@ -32,7 +32,7 @@ def test_version(capsys):
   "argv, words",
   [
     ([], "COMMAND"),
-    (["trian"], "invalid choice: 'trian'"),
+    (["trian"], 'argument COMMAND: "trian" is unknown; did you mean "train"? Known: bench, '),
     (["train", "--workdir", "w"], "--config"),
     (["inspect"], "CKPT"),
     (["inspect", "x.npz", "--fast"], "unrecognized arguments: --fast"),

@@ -97,7 +97,7 @@ def test_expect_needs_published_scores(refuse, settings, ckpt):
 
 
 def test_evals_that_match_nothing_are_named(refuse, settings, ckpt):
-  assert '--evals "tset" matches none of: val' in refuse(
+  assert '--evals "tset" matches none; known: val' in refuse(
     "eval", *settings, "--ckpt", ckpt, "--evals", "tset"
   )
   assert "no regular expression" in refuse("eval", *settings, "--ckpt", ckpt, "--evals", "(")

@@ -18,7 +18,7 @@ def test_splits_are_folders_of_folders(draw, convert):
   src = draw("set/train/cat/1.png").parents[2]
   assert len(convert("folders", src, prefix="p")[0]) == 1  # the only one
   draw("set/val/dog/1.png")
-  with pytest.raises(errors.UserError, match=r"several splits; .*\(all: train, val\)"):
+  with pytest.raises(errors.UserError, match=r"several splits; .*; known: train, val"):
     convert("folders", src, "b.jsonl", prefix="p")
   source, _ = convert("folders", src, "b.jsonl", prefix="p", split="val")
   assert source[0]["suffix"] == "dog"

@@ -106,7 +106,7 @@ def test_what_is_not_there_is_said(draw, put, convert):
     convert("voc", src)
   put("ImageSets/Main/train.txt", "a\nb\n"), put("ImageSets/Main/val.txt", "a\n")
   draw("JPEGImages/a.jpg")
-  with pytest.raises(errors.UserError, match=r"several splits; .*\(all: train, val\)"):
+  with pytest.raises(errors.UserError, match=r"several splits; .*; known: train, val"):
     convert("voc", src)
   with pytest.raises(
     errors.UserError, match="b.xml: No such file or directory; the split names it"
