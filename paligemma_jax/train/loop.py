@@ -184,13 +184,14 @@ def make_optimizer(
   c: ml_collections.ConfigDict, config: variants.ModelConfig, total: int, data_size: int
 ) -> optimizers.Optimizer:
   """The optimizer that `c.train` asks for, over `total` steps of `data_size` examples an epoch."""
-  t = c.train
+  t, resolved = c.train, recipes.resolve(c.train.to_dict())
   return optimizers.make(
     variants.param_shapes(config),
     total,
     optimizer=t.optimizer,
     lr=t.lr,
-    schedules=recipes.resolve(t.to_dict())["rules"],
+    schedules=resolved["rules"],
+    otherwise=resolved["otherwise"],
     lr_mults=t.lr_mults,
     weight_decay=t.weight_decay,
     wd_mults=t.wd_mults,

@@ -42,6 +42,7 @@ def make(
   optimizer: str = "adam",
   lr: float,
   schedules: Rules = ((".*", {"decay_type": "cosine"}),),
+  otherwise: Rules = (),
   lr_mults: Rules = (),
   weight_decay: float = 0.0,
   wd_mults: Rules = ((".*/kernel$", 1.0),),
@@ -61,7 +62,9 @@ def make(
     total_steps: of the whole training.
     optimizer: a key of `TRANSFORMS`.
     lr: what schedule and lr_mults multiply.
-    schedules: (regex, options of `schedule.make`, or None to freeze); must cover every name.
+    schedules: (regex, options of `schedule.make`, or None to freeze).
+    otherwise: the same for names that none of `schedules` matches; with these every name must be
+      covered, but they need not apply.
     lr_mults: (regex, factor > 0); names that no rule matches have 1.
     weight_decay: decoupled; of the parameter, per step, times the schedule.
     wd_mults: (regex, factor of weight_decay); names that no rule matches have 0.
@@ -82,8 +85,9 @@ def make(
   if optimizer not in TRANSFORMS:
     hint = errors.did_you_mean(optimizer, TRANSFORMS)
     raise errors.UserError(f'train.optimizer: "{optimizer}" is unknown{hint}')
+  schedules = (*schedules, *otherwise)
   numbered = [(regex, i) for i, (regex, _) in enumerate(schedules)]
-  which = match(numbered, names, "train.schedules", all_names=True)
+  which = match(numbered, names, "train.schedules", all_names=True, idle=len(otherwise))
   trainable = tuple(name for name in names if schedules[which[name]][1] is not None)
   if not trainable:
     raise errors.UserError("train: every parameter is frozen; there is nothing to train")
@@ -107,7 +111,9 @@ def make(
   return Optimizer(optax.chain(*steps), trainable, first, ema_decay)
 
 
-def match(rules: Rules, names: Sequence[str], what: str, all_names: bool = False) -> dict[str, Any]:
+def match(
+  rules: Rules, names: Sequence[str], what: str, all_names: bool = False, idle: int = 0
+) -> dict[str, Any]:
   """Returns name -> value of the first rule whose regex matches the whole name.
 
   Args:
@@ -115,6 +121,7 @@ def match(rules: Rules, names: Sequence[str], what: str, all_names: bool = False
     names: slash-joined parameter names.
     what: the place in the config, for the error.
     all_names: every name must be matched.
+    idle: the last so many rules need not apply.
 
   Raises:
     UserError: a regex that is none, that matches no name, or that never comes first.
@@ -127,7 +134,7 @@ def match(rules: Rules, names: Sequence[str], what: str, all_names: bool = False
       taken[name] = first
     elif all_names:
       raise errors.UserError(f'{what}: no rule covers "{name}"; end with (".*", …)')
-  for i, (regex, _) in enumerate(rules):
+  for i, (regex, _) in enumerate(rules[: len(rules) - idle]):
     if i in taken.values():
       continue
     if any(compiled[i].fullmatch(name) for name in names):

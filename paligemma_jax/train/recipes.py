@@ -69,8 +69,8 @@ def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
   """Returns `train` (the config's part) with the recipe's values where it leaves them open.
 
   Open are `optimizer` "", `lr` 0 and, in `schedule`, the decay "" and a warmup that is not given or
-  None. Added is `rules`, the schedules for `optimizer.make`: first what `freeze` names, then the
-  config's own, then what the recipe trains, then the rest.
+  None. Added are, for `optimizer.make`, `rules`, the schedules of what `freeze` and `schedules` name,
+  and `otherwise`, those of all else: what the recipe trains, and the rest, which is frozen.
 
   Raises:
     UserError: unknown recipe.
@@ -85,15 +85,13 @@ def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
   for own in (train.get("schedules") or {}).values():
     own = dict(own)
     rules.append((own.pop("params"), _schedule(recipe, own)))
-  rules.append((recipe.trains, factor))
-  if recipe.trains != ".*":
-    rules.append((".*", None))
   return {
     **train,
     "optimizer": train.get("optimizer") or recipe.optimizer,
     "lr": train.get("lr") or recipe.lr,
     "schedule": factor,
     "rules": tuple(rules),
+    "otherwise": ((recipe.trains, factor), (".*", None)),
   }
 
 
@@ -133,12 +131,14 @@ def bytes_needed(
   """
   settings = resolve({**train, "recipe": recipe})
   shapes = variants.param_shapes(model)
+  bare = lambda rules: [(regex, None if options is None else {}) for regex, options in rules]
   made = optimizers.make(
     shapes,
     total_steps=1,
     optimizer=settings["optimizer"],
     lr=settings["lr"],
-    schedules=[(r, None if s is None else {}) for r, s in settings["rules"]],
+    schedules=bare(settings["rules"]),
+    otherwise=bare(settings["otherwise"]),
     mu_dtype=settings.get("mu_dtype"),
     momentum=settings.get("momentum", 0.0),
     ema_decay=settings.get("ema_decay", 0.0),

@@ -59,7 +59,7 @@ def check(
   if findings:
     raise errors.UserError("\n".join(findings))
   train = recipes.resolve(whole["train"])
-  for _, options in train.pop("rules"):  # follow from recipe, freeze, schedule and schedules
+  for _, options in (*train.pop("rules"), *train.pop("otherwise")):  # follow from the other keys
     if options is not None:
       schedule.make(100, batch_size=1, data_size=1, **options)  # its own words about options
   whole["train"] = train

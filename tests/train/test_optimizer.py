@@ -94,7 +94,12 @@ def test_adafactor_factors_matrices_from_32_on_and_keeps_a_bfloat16_mean():
     (dict(schedules=(("img/.*", {}),)), 'no rule covers "llm/layers/attn/w"'),
     (dict(schedules=(("img", None), (".*", {}))), '"img" matches no whole parameter name'),
     (dict(schedules=((".*", {}), ("img/.*", None))), '"img/.*" never applies'),
+    (
+      dict(schedules=((".*", {}), ("img/.*", {}), (".*", {})), otherwise=((".*", {}),)),
+      '"img/.*" never',
+    ),
     (dict(schedules=((".*", None),)), "nothing to train"),
+    (dict(schedules=((".*", None),), otherwise=((".*", {}),)), "nothing to train"),
     (dict(lr_mults=(("llm/.*", 0.0),)), "must be positive"),
     (dict(lr_mults=(("lm/.*", 1.0),)), '"lm/.*" matches no whole parameter name'),
     (dict(lr_mults=(("(", 1.0),)), "is no regular expression"),

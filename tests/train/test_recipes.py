@@ -14,8 +14,9 @@ def resolve(**train):
 
 def trainable(model, **train):
   names = variants.param_shapes(model)
-  schedules = resolve(**train)["rules"]
-  return optimizers.make(names, 10, lr=1.0, schedules=schedules).trainable
+  got = resolve(**train)
+  rules = dict(schedules=got["rules"], otherwise=got["otherwise"])
+  return optimizers.make(names, 10, lr=1.0, **rules).trainable
 
 
 def test_what_is_left_open_is_the_recipe_s():
@@ -42,6 +43,15 @@ def test_what_trains():
   }
   frozen = trainable(model, freeze=("img/.*",))
   assert frozen and all(name.startswith("llm/") for name in frozen)
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_a_schedule_of_the_user_s_may_cover_everything(recipe):
+  model = variants.preset("paligemma-3b")
+  rules = {"mine": {"params": "llm/.*", "decay_type": "linear"}, "rest": {"params": ".*"}}
+  assert set(trainable(model, recipe=recipe, schedules=rules)) == set(variants.param_shapes(model))
+  with pytest.raises(errors.UserError, match='"img/.*" never applies'):
+    trainable(model, recipe=recipe, schedules={**rules, "late": {"params": "img/.*"}})
 
 
 def test_bytes_of_3b():
