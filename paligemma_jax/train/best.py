@@ -1,5 +1,6 @@
 """Which step of a run was the best by one of its scores, and whether the run still gets better."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,13 +30,19 @@ def scores(workdir: str | os.PathLike, criterion: Criterion) -> list[tuple[int, 
   return [(line["step"], line[key]) for line in logs.read_metrics(workdir) if key in line]
 
 
-def best_step(found: Scores, sign: int) -> int | None:
-  """The first of the best; None if there is no score yet."""
-  return max(found, key=lambda pair: (sign * pair[1], -pair[0]))[0] if found else None
+def first_best(found: Scores, sign: int) -> tuple[int, float] | None:
+  """The first of the best; None if no score is finite: nan and infinities are never the best."""
+  finite = _finite(found)
+  return max(finite, key=lambda pair: (sign * pair[1], -pair[0])) if finite else None
 
 
 def stalled(found: Scores, sign: int, patience: int) -> bool:
-  """Whether the last `patience` scores brought nothing better; never with 0."""
-  if not patience or len(found) <= patience:
+  """Whether the last `patience` finite scores brought nothing better; never with 0."""
+  finite = _finite(found)
+  if not patience or len(finite) <= patience:
     return False
-  return best_step(found, sign) in {step for step, _ in found[:-patience]}
+  return first_best(finite, sign) in finite[:-patience]
+
+
+def _finite(found: Scores) -> list[tuple[int, float]]:
+  return [pair for pair in found if math.isfinite(pair[1])]

@@ -165,8 +165,9 @@ class Run:
     every, kept = self.c.checkpoint.keep_every, set()
     if every:
       kept = set(range(every, self.done + 1, every))
-    if self.criterion is not None and self._scores:
-      kept.add(best.best_step(self._scores, self.criterion.sign))
+    first = self.criterion and best.first_best(self._scores, self.criterion.sign)
+    if first:
+      kept.add(first[0])
     return kept
 
   def _stalled(self) -> bool:
@@ -177,7 +178,7 @@ class Run:
     if stalled:
       self.log.say(
         f"step {self.done}: {self.c.checkpoint.best} has not got better for {self.c.train.patience}"
-        f" evaluations; step {best.best_step(self._scores, self.criterion.sign)} was the best"
+        f" evaluations; step {best.first_best(self._scores, self.criterion.sign)[0]} was the best"
       )
     return stalled
 

@@ -53,10 +53,8 @@ def read(workdir: str | os.PathLike) -> Run:
   figures |= scores
   if config.get("checkpoint.best"):
     criterion = best.Criterion.of(config["checkpoint.best"])
-    found = [value for _, value in best.scores(workdir, criterion)]
-    if found:
-      name = f"best {criterion.name}/{criterion.metric}"
-      figures[name] = criterion.sign * max(criterion.sign * value for value in found)
+    if first := best.first_best(best.scores(workdir, criterion), criterion.sign):
+      figures[f"best {criterion.name}/{criterion.metric}"] = first[1]
   if rates:
     figures["examples/s"] = statistics.median(rates)
   return Run(str(workdir), config, lines[-1]["step"] if lines else 0, figures)

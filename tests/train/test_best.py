@@ -7,6 +7,8 @@ import pytest
 from paligemma_jax.train import best
 from paligemma_jax.train import log as logs
 
+nan, inf = float("nan"), float("inf")
+
 
 def test_a_criterion_names_evaluation_metric_and_direction():
   assert best.Criterion.of("val/exact_match") == ("val", "exact_match", 1)
@@ -25,16 +27,25 @@ def test_scores_are_read_from_the_log(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "values, sign, want", [((3, 5, 5), 1, 2), ((3, 5, 2), -1, 3), ((), 1, None)]
+  "values, sign, want",
+  [
+    ((3, 5, 5), 1, (2, 5)),
+    ((3, 5, 2), -1, (3, 2)),
+    ((), 1, None),
+    ((nan, 3, inf, 5, nan), 1, (4, 5)),
+    ((nan, 5, -inf, 3, nan), -1, (4, 3)),
+    ((nan, inf), 1, None),
+  ],
 )
-def test_the_first_of_the_best_counts(values, sign, want):
-  assert best.best_step([(i, v) for i, v in enumerate(values, 1)], sign) == want
+def test_the_first_of_the_best_finite_scores_counts(values, sign, want):
+  assert best.first_best([(i, v) for i, v in enumerate(values, 1)], sign) == want
 
 
 @pytest.mark.parametrize(
   "values, patience, want",
   [((1, 2, 2), 1, True), ((1, 2, 3), 1, False), ((3, 1, 2), 2, True), ((3, 1), 2, False),
-   ((3, 2, 1), 0, False)],
+   ((3, 2, 1), 0, False), ((nan, 1, 2), 1, False), ((1, nan, nan), 1, False),
+   ((nan, nan, nan), 1, False), ((2, nan, 1), 1, True)],
 )  # fmt: skip
 def test_a_run_has_stalled_when_the_last_scores_brought_nothing_better(values, patience, want):
   assert best.stalled([(i, v) for i, v in enumerate(values, 1)], 1, patience) is want

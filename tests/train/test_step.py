@@ -1,6 +1,7 @@
 """The step against the reference's traces: four steps of every optimizer config of both models."""
 
 import functools
+import types
 
 import jax
 import numpy as np
@@ -114,7 +115,7 @@ def test_frozen_parameters_hold_no_state_and_do_not_move():
     assert np.array_equal(x, flat[name]) is (name not in trained), name
 
 
-def test_a_row_that_only_fills_the_batch_adds_nothing():
+def test_a_row_without_targets_adds_nothing_and_counts_in_the_mean_as_in_the_reference():
   model, flat = golden_model("pg1_tiny")
   made = optimizers.make(flat, 10, lr=0.01, schedules=[(".*", {"decay_type": "cosine"})])
   state = step.init_state(sharding.unflatten(flat), made, seed=0)
@@ -125,6 +126,30 @@ def test_a_row_that_only_fills_the_batch_adds_nothing():
   mask_loss = batch.mask_loss * half[:, None].astype(np.float32)
   _, want = train_step(state, batch._replace(mask_loss=mask_loss))
   assert float(some["loss"]) == float(want["loss"])
+  means = some["example_nll"][:2] / some["example_tokens"][:2]
+  np.testing.assert_allclose(some["loss"], means.sum() / 4, rtol=1e-6)  # of four rows, not of two
+
+
+class Noise:
+  """In place of a model: its hidden states are nothing but what dropout draws."""
+
+  config = types.SimpleNamespace(llm=types.SimpleNamespace(final_logits_softcap=0.0))
+  dtype, rules = "float32", None
+
+  def apply(self, variables, image, text, mask_ar, *, rows, rngs, **_):
+    width = variables["params"]["llm"]["embedder"]["input_embedding"].shape[1]
+    return jax.random.normal(rngs["dropout"], (*rows.shape, width))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_dropout_draws_anew_in_every_step_and_the_same_in_the_same_step(accumulate):
+  batch, name = golden_batch("pg1_tiny"), "llm/embedder/input_embedding"
+  flat = {name: np.linspace(-1, 1, 2 * (batch.text.max() + 1), dtype=np.float32).reshape(-1, 2)}
+  made = optimizers.make(flat, 10, lr=0.01, optimizer="sgd", wd_mults=())
+  state = step.init_state(sharding.unflatten(flat), made, seed=0)
+  train_step = step.make_train_step(Noise(), made, accumulate=accumulate)
+  losses = [float(train_step(state.replace(step=i), batch)[1]["loss"]) for i in (0, 1, 1)]
+  assert losses[0] != losses[1] == losses[2]
 
 
 def test_split_and_merge_are_inverse():
