@@ -62,6 +62,8 @@ def make(
     record = {**record, "image": [shown[k] for k in tasks.frames(len(shown), rules, rng)]}
   try:
     pictures = read_images(record, source.folder, place)
+    if rules.task == "detect":
+      record = tasks.with_objects(record, rules, pictures[object_image(record)].shape[:2])
     if rng is not None and rules.augment:
       pictures, record, is_mirrored = _augmented(pictures, record, rules, rng, res)
       codes = mirrored_codes if is_mirrored else codes
@@ -85,6 +87,7 @@ def make(
     )
   kept = {}
   if extras:
+    record = tasks.with_objects(record, rules, size)
     objects = [record["objects"][k] for k in draft.objects] if draft.objects else []
     others = record.get("objects")
     objects = objects or (others if isinstance(others, list) else [])

@@ -171,6 +171,8 @@ def _text_keys(record, rules, name, answered):
 
 def _object_keys(record, rules):
   objects = record.get("objects")
+  if rules.task == "detect" and tasks.named_boxes(record, rules):
+    return
   if objects is None:
     yield _missing(record, "objects", "")
     return

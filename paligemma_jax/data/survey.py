@@ -154,7 +154,8 @@ def _read(survey: Survey, copies: "_Copies", codec) -> None:
     if seen.record is None:
       continue
     _check_id(seen.record, ids, report, i)
-    survey.num_objects += len(reading.objects_of(seen.record))
+    record = tasks.with_objects(seen.record, survey.rules)
+    survey.num_objects += len(reading.objects_of(record))
     if seen.pictures:
       inside += sum(isinstance(p, bytes) for p in examples.image_list(seen.record))
       copies.compare(i, seen)

@@ -129,6 +129,35 @@ def drafts(
   return [_with_noise(draft, boxes.format_noise(rules.noise, rng)) for draft in found]
 
 
+def with_objects(record: dict, rules: Rules, size: tuple[int, int] = (1024, 1024)) -> dict:
+  """The record; one without "objects" whose answer names boxes gets them as its objects.
+
+  So do the JSONL files that Roboflow exports for PaliGemma, "<loc0100>… cat ; …". Objects that
+  have mask codes keep them as "codes".
+
+  Args:
+    record: as its source gives it.
+    rules: `suffix` is where the answer stands.
+    size: height and width in pixels of the picture that the boxes refer to.
+  """
+  text = named_boxes(record, rules)
+  if not text:
+    return record
+  found = [
+    {"label": b.label, "box": [b.x0, b.y0, b.x1, b.y1], **({"codes": b.codes} if b.codes else {})}
+    for b in boxes.parse_boxes(text, *size)
+  ]
+  return {**record, "objects": found}
+
+
+def named_boxes(record: dict, rules: Rules) -> str:
+  """The answer of a record without "objects" that names boxes; "" where there is none."""
+  found = record.get(rules.suffix)
+  first = found[0] if isinstance(found, list) and found else found
+  is_named = isinstance(first, str) and "<loc" in first and record.get("objects") is None
+  return first if is_named else ""
+
+
 def _with_noise(draft: Draft, noise: str) -> Draft:
   return dataclasses.replace(draft, suffix=" ; ".join(filter(None, (draft.suffix, noise))))
 
@@ -246,7 +275,7 @@ def _options(record, rules, size, codes, rng):
 
 
 def _detect(record, rules, size, codes, rng):
-  objects = record["objects"]
+  objects = with_objects(record, rules, size)["objects"]
   if not objects and not rules.prefix:
     raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
   labels = " ; ".join(dict.fromkeys(o["label"] for o in objects))

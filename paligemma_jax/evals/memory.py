@@ -31,6 +31,8 @@ def examples(
     yield from (_in_memory(i, row) for i, row in enumerate(rows))
     return
   source = sources.open_source({"path": os.fspath(rows)}, "rows")
+  if not any("objects" in source[i] for i in range(len(source))):
+    task = "text"  # its prompts and answers are written out, boxes with <loc> tokens
   rules = tasks.Rules(task)
   codes = prepare.mask_codes(source, codec) if task == "segment" and codec is not None else None
   for i in range(len(source)):
@@ -71,6 +73,7 @@ def _in_memory(i: int, row: dict) -> tuple[list[np.ndarray], dict]:
   row = {"id": i, "height": height, "width": width, **row}
   if "objects" in row:
     row["objects"] = [_opened(o, place) for o in row["objects"]]
+  row = tasks.with_objects(row, tasks.Rules(), (height, width))
   return pictures, row
 
 

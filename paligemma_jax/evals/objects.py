@@ -33,7 +33,7 @@ def parse(
 
 
 def with_masks(rows: list[dict], key: str, codec: dict | None) -> list[dict]:
-  """The rows with "mask" in every object: bool[H, W] of the picture from its "codes", else None.
+  """The rows with "mask" in every object that has "codes": bool[H, W] of the picture, else None.
 
   The mask is None where the text has no codes, where the box has no pixel, and without a codec.
 
@@ -42,13 +42,16 @@ def with_masks(rows: list[dict], key: str, codec: dict | None) -> list[dict]:
     key: which of a row's lists to complete, "pred_objects".
     codec: parameters of `models.vqvae`, or None.
   """
-  codes = [o["codes"] for row in rows for o in row[key] if o["codes"] is not None]
+  codes = [o["codes"] for row in rows for o in row[key] if o.get("codes") is not None]
   decoded = iter(decode(codec, codes) if codec is not None else [None] * len(codes))
   out = []
   for row in rows:
     size = row["height"], row["width"]
     found = []
     for o in row[key]:
+      if "codes" not in o:  # a truth with a mask of its own, or none
+        found.append(o)
+        continue
       small = None if o["codes"] is None else next(decoded)
       found.append({**o, "mask": None if small is None else _paste(small, o["box"], size)})
     out.append({**row, key: found})

@@ -199,7 +199,8 @@ class Evaluator:
       spans, logprobs = row.pop(_SURE, ((), ()))
       guesses = objects.parse(row["prediction"], row["height"], row["width"], spans, logprobs)
       found.append({**row, "objects": row.get("objects") or [], "pred_objects": guesses})
-    return objects.with_masks(found, "pred_objects", self.codec)
+    found = objects.with_masks(found, "pred_objects", self.codec)
+    return objects.with_masks(found, "objects", self.codec)
 
   def _on_mesh(self):
     return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
@@ -301,8 +302,9 @@ def evaluate(
   Args:
     vlm: as `paligemma_jax.load` gives it.
     rows: dicts with "image" (path, Pillow picture or uint8[H, W, 3]; a list for several),
-      "prefix", "suffix", and for boxes and masks "objects"; or the path of a JSONL file, whose
-      objects become detect or segment prompts if the metric is "boxes" or "masks".
+      "prefix", "suffix", and for boxes and masks "objects", or <loc> tokens in the suffix; or the
+      path of a JSONL file, whose "objects" become detect or segment prompts if the metric is
+      "boxes" or "masks".
     metric: a name in `metrics.METRICS`, or rows -> {name: value}.
     max_new_tokens: longest answer.
     batch_size: examples at a time.
