@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   option = add("coco", "instances or captions file", "COCO JSON: boxes and masks, or captions")
   option("--images", **images)
   option("--prefix", default="caption en", help='prompt of captions (default "caption en")')
+  crowd = "annotations with iscrowd 1: regions of many objects, or single ones (default drop)"
+  option("--crowd", choices=("drop", "keep"), default="drop", help=crowd)
   option = add("csv", "file with a header", "CSV: the columns image, prefix and suffix")
   option("--images", **images)
   option("--columns", default="", metavar="KEY=NAME,…", help="where they have other names")
@@ -32,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   option("--prefix", required=True, help="the prompt; the suffix is the name of the folder")
   option("--split", **split)
   option = add("voc", "folder with Annotations and JPEGImages", "Pascal VOC: boxes and masks")
+  option("--images", **{**images, "help": "of the pictures (default: JPEGImages or images)"})
   option("--split", **{**split, "help": "a file of ImageSets/Main, or Segmentation/NAME"})
-  option(
-    "--zero-based", action="store_true", help="corners count from 0 and the last one is outside"
-  )
-  option = add("yolo", "folder, or its data.yaml", "YOLO text files: boxes or polygons")
+  zero = "corners count from 0 and the last one is outside (default: from 1 and inside, as VOC)"
+  option("--zero-based", action="store_true", help=zero)
+  option = add("yolo", "folder, or its data.yaml or obj.data", "YOLO text files: boxes or polygons")
   option("--split", **split)
 
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     raise errors.UserError(f"{args.src}: no such file or folder")
   from paligemma_jax.data.importers import formats
 
-  known = ("images", "prefix", "split", "zero_based")
+  known = ("crowd", "images", "prefix", "split", "zero_based")
   options = {name: value for name, value in vars(args).items() if name in known}
   if args.format == "csv":
     options["columns"] = _columns(args.columns)

@@ -101,6 +101,10 @@ class Jsonl:
         f"{self.path}:{number}: broken JSON, {e.msg} at column {e.colno}: "
         f"{_excerpt(e.doc, e.pos)}; each line must hold one complete object"
       ) from None
+    except (ValueError, RecursionError) as e:  # thousands of digits, or of brackets
+      raise errors.UserError(
+        f"{self.path}:{number}: JSON that cannot be read ({str(e).partition(';')[0]})"
+      ) from None
     if not isinstance(record, dict):
       raise errors.UserError(
         f"{self.path}:{number}: found a {type(record).__name__}, wanted an object {{…}}"
@@ -140,7 +144,7 @@ def _filter(where: str, path: str):
 def _num_images(line: bytes) -> int:
   try:
     images = json.loads(line).get("image")
-  except (ValueError, AttributeError):
+  except (ValueError, AttributeError, RecursionError):
     return 1  # told with its line when it is read
   return len(images) if isinstance(images, list) else 1
 

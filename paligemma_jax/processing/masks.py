@@ -127,7 +127,7 @@ def decode_rle(rle: dict, place: str = "mask") -> np.ndarray:
     counts = np.asarray(counts, np.int64).reshape(-1)
     if min(height, width) < 0:
       raise ValueError(rle["size"])
-  except (KeyError, TypeError, ValueError, IndexError):
+  except (KeyError, TypeError, ValueError, IndexError, OverflowError):
     raise errors.UserError(
       f'{place}: not COCO run lengths; wanted {{"size": [height, width], "counts": str or list}}'
     ) from None

@@ -57,6 +57,8 @@ def test_a_filter_that_keeps_nothing_is_an_error(write, where, message):
   "line, message",
   [
     ('{"a": 1', r"data.jsonl:2: broken JSON, .* at column 8"),
+    ('{"a": ' + "9" * 5000 + "}", r"data.jsonl:2: JSON that cannot be read \(Exceeds .*digits"),
+    ('{"a": ' + "[" * 100_000, r"data.jsonl:2: JSON that cannot be read \(maximum recursion"),
     ("[1, 2]", r"data.jsonl:2: found a list, wanted an object"),
   ],
 )

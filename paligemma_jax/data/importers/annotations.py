@@ -1,14 +1,11 @@
 """What the formats share: pictures and the pixels that their annotations count in, boxes, masks.
 
-What formats commonly contain and training cannot use is left out or mended, and counted in `notes`
-(what was done -> how often), which the import tells at its end. Anything else that is wrong stops
-it with one line.
+What formats commonly contain and training cannot use is left out or mended, and goes into `Notes`,
+which the import tells at its end. Anything else that is wrong stops it with one line.
 """
 
-import collections
 import math
 import os
-import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,12 +14,40 @@ import numpy as np
 from paligemma_jax import errors
 from paligemma_jax.processing import image, masks
 
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NOTHING = "pictures without a usable annotation, left out"
+WITHOUT_MASK = "masks that cannot be used, left out; their objects keep the box"
 _SLACK = 0.5  # pixels that a box may jut out without a word: tools round
 _DECIMALS = 3  # of a pixel, in boxes
 
-Notes = collections.Counter[str]
+_NAMED = 3  # places that a note names
+
+
+class Notes:
+  """What was left out, mended or guessed: how often, and where first."""
+
+  def __init__(self):
+    self._places: dict[str, list[str]] = {}  # what -> its first places
+    self._counts: dict[str, int] = {}
+    self._hints: dict[str, None] = {}  # in order
+
+  def add(self, what: str, place: str) -> None:
+    """Counts one, such as "boxes without area, left out" at "train.json: annotations[3]"."""
+    self._counts[what] = self._counts.get(what, 0) + 1
+    places = self._places.setdefault(what, [])
+    if len(places) < _NAMED:
+      places.append(place)
+
+  def hint(self, text: str) -> None:
+    """Keeps a sentence about the data as a whole; the same is told once."""
+    self._hints[text] = None
+
+  def lines(self) -> list[str]:
+    """One line for each kind, then the hints."""
+    told = []
+    for what, count in sorted(self._counts.items()):
+      more = ", …" if count > _NAMED else ""
+      told.append(f"{what}: {count} ({', '.join(self._places[what])}{more})")
+    return [*told, *self._hints]
 
 
 class Frame(NamedTuple):
@@ -97,8 +122,11 @@ def make_object(
   if not label.strip():
     raise errors.UserError(f"{place}: the name of the class is empty; name it")
   if mask is not None and not mask.any():
-    notes["objects whose mask holds no pixel, left out"] += 1
-    return None
+    if box is None:
+      notes.add("objects whose mask holds no pixel, left out", place)
+      return None
+    notes.add(WITHOUT_MASK, f"{place}: it holds no pixel")
+    mask = None
   corners = _inside(masks.box_of(mask) if box is None else box, frame, place, notes)
   if corners is None:
     return None
@@ -121,7 +149,7 @@ def _inside(box, frame, place, notes) -> tuple[float, ...] | None:
   if not all(map(math.isfinite, (x0, y0, x1, y1))) or x1 < x0 or y1 < y0:
     raise errors.UserError(f"{place}: {found} ends before it begins; correct its corners")
   if x1 == x0 or y1 == y0:
-    notes["boxes without area, left out"] += 1
+    notes.add("boxes without area, left out", place)
     return None
   cut = max(x0, 0.0), max(y0, 0.0), min(x1, float(frame.width)), min(y1, float(frame.height))
   if cut[0] >= cut[2] or cut[1] >= cut[3]:
@@ -130,14 +158,8 @@ def _inside(box, frame, place, notes) -> tuple[float, ...] | None:
       " correct it or the picture"
     )
   if max(abs(a - b) for a, b in zip(cut, (x0, y0, x1, y1))) > _SLACK:
-    notes["boxes cut at the edge of the picture"] += 1
+    notes.add("boxes cut at the edge of the picture", place)
   return cut
-
-
-def pictures_in(folder: pathlib.Path) -> list[pathlib.Path]:
-  """All pictures below a folder, told by the end of their names, in the order of their paths."""
-  found = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()]
-  return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
 
 
 def choose_split(split: str, known: Iterable[str], src: str | os.PathLike) -> str:
@@ -159,17 +181,3 @@ def choose_split(split: str, known: Iterable[str], src: str | os.PathLike) -> st
   hint = errors.did_you_mean(split, known)
   found = f'has no split "{split}"' if split else "has several splits; name one with --split"
   raise errors.UserError(f"{src} {found}{hint}")
-
-
-def read_text(path: pathlib.Path) -> str:
-  """A text file; a byte order mark is dropped.
-
-  Raises:
-    errors.UserError: not UTF-8, with the line.
-  """
-  data = path.read_bytes()
-  try:
-    return data.decode("utf-8-sig")
-  except UnicodeDecodeError as e:
-    line = data[: e.start].count(b"\n") + 1
-    raise errors.UserError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None

@@ -1,6 +1,5 @@
 """From other formats to our JSONL: the list of formats, and how their records are written."""
 
-import collections
 import json
 import os
 import pathlib
@@ -10,7 +9,7 @@ import tqdm
 
 from paligemma_jax import errors
 from paligemma_jax.data import files
-from paligemma_jax.data.importers import coco, folders, table, voc, yolo
+from paligemma_jax.data.importers import annotations, coco, folders, table, voc, yolo
 
 FORMATS = {  # name -> function(src, notes, **options) that yields records, paths of images absolute
   "coco": coco.read,
@@ -32,7 +31,8 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
     **options: of the format's function.
 
   Returns:
-    One line: examples, objects and labels written, and what was left out.
+    Examples, objects and labels written; then a line for each thing that was left out or mended,
+    with the first three places.
 
   Raises:
     errors.UserError: what is wrong with the data, with its place, or that there is none.
@@ -40,7 +40,8 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
   dst = pathlib.Path(dst).absolute()
   if dst.exists():
     raise errors.UserError(f"{dst} exists already; choose another name or remove it first")
-  notes, counts, labels = collections.Counter(), collections.Counter(), set()
+  notes, labels = annotations.Notes(), set()
+  counts = {"examples": 0, "objects": 0, "labels": 0}
 
   def lines() -> Iterator[bytes]:
     records = FORMATS[name](src, notes, **options)
@@ -59,15 +60,13 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
           " write it whole"
         ) from None
     if not counts["examples"]:
-      left = "; ".join(f"{what}: {n}" for what, n in notes.items())
+      left = "; ".join(notes.lines())
       raise errors.UserError(f"{src}: nothing to import ({left or 'it is empty'})")
 
   files.write_whole(dst, lines())
-  if labels:
-    counts["labels"] = len(labels)
+  counts["labels"] = len(labels)
   said = [f"{n} {what if n > 1 else what[:-1]}" for what, n in counts.items() if n]
-  left = [f"{what}: {n}" for what, n in sorted(notes.items()) if n]
-  return "; ".join([", ".join(said), *left])
+  return "\n".join([", ".join(said), *notes.lines()])
 
 
 def _seen_from(path: str, folder: pathlib.Path) -> str:

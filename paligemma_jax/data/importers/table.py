@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from paligemma_jax import errors
 from paligemma_jax.data import files
-from paligemma_jax.data.importers import annotations
+from paligemma_jax.data.importers import annotations, pictures, texts
 
 
 def read(
@@ -38,7 +38,7 @@ def read(
     errors.UserError: a column that is not there, a row of another length, a missing picture.
   """
   folder = images or os.path.dirname(os.path.abspath(src))
-  text = annotations.read_text(pathlib.Path(src))
+  text, finder = texts.read_text(pathlib.Path(src)), pictures.Folder(folder, notes)
   rows = _rows(text, src)
   _, header = next(rows, (1, []))
   names = _names(header, dict(columns or {}), prefix, src)
@@ -52,9 +52,10 @@ def read(
     record = dict(zip(names, row))
     path = files.join(folder, record["image"])
     if not files.is_url(path):
+      path = finder.find(record["image"], place)
       annotations.frame_of(path, place)
     if not record["suffix"].strip():
-      notes["empty suffixes, kept"] += 1
+      notes.add("empty suffixes, kept", place)
     fixed = {"prefix": prefix} if prefix else {}
     yield {"image": path, **{k: v for k, v in record.items() if k != "image"}, **fixed}
 

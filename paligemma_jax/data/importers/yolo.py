@@ -1,12 +1,11 @@
-"""YOLO folders: images/…/a.jpg and labels/…/a.txt. Format: Ultralytics, detection and segmentation.
+"""YOLO folders: images/…/a.jpg and labels/…/a.txt. Format: Ultralytics, detection, segmentation, OBB.
 
-A line is `class cx cy w h` (a box) or `class x0 y0 x1 y1 x2 y2 …` (a polygon), in fractions of the
-upright picture. Names of classes and places of splits stand in data.yaml; without one, the names
-stand in classes.txt, one a line, and the splits are the folders below images/. A picture without
-lines is background: it is left out and counted.
+A line is `class cx cy w h` (a box) or `class x0 y0 x1 y1 x2 y2 …` (a polygon; four corners are an
+oriented box), in fractions of the upright picture. Names of classes and places of splits stand in
+data.yaml or, of Darknet, in obj.data; without them the names stand in classes.txt or obj.names, one
+a line, and the splits are folders. A picture without lines is background: it is left out and counted.
 """
 
-import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -14,20 +13,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.data.importers import annotations
+from paligemma_jax.data.importers import annotations, pictures, texts
 from paligemma_jax.processing import masks
 
-_SPLITS = ("train", "val", "test")  # keys of data.yaml
-_NAMES = "classes.txt"
+_SPLITS = ("train", "val", "valid", "test")  # keys of data.yaml
+_NAMES = ("classes.txt", "obj.names", "classes.names", "names.txt")
+_DARKNET = (".data",)
+_IMAGES, _LABELS = "images", "labels"
+_FAR = 1.0  # pictures that a coordinate may lie outside; farther, they are no fractions
 
 
 def read(src: str | os.PathLike, notes: annotations.Notes, *, split: str = "") -> Iterator[dict]:
   """Records of a YOLO data set, one a picture, in the order of their paths.
 
   Args:
-    src: the folder that holds data.yaml or classes.txt, or the .yaml file.
-    notes: gets what was left out.
-    split: which to read; "" if there is one or none.
+    src: the folder that holds data.yaml, obj.data or classes.txt, or one of the first two.
+    notes: gets what was left out or mended.
+    split: which to read; "" if there is one or none. The others need not be there.
 
   Raises:
     errors.UserError: no names of classes, a split that is not there, labels without a picture, or
@@ -35,12 +37,11 @@ def read(src: str | os.PathLike, notes: annotations.Notes, *, split: str = "") -
   """
   root, settings = _open(pathlib.Path(src))
   labels = _class_names(root, settings)
-  splits = _splits(root, settings)
-  chosen = annotations.choose_split(split, splits, src)
-  for picture in _pictures(splits[chosen]):
+  finder = pictures.Folder(root, notes)
+  for picture in _pictures(_places(root, settings, split, src), finder, notes):
     lines = _label_file(picture)
     frame = annotations.frame_of(picture, str(lines))
-    text = annotations.read_text(lines) if lines.is_file() else ""
+    text = texts.read_text(lines) if lines.is_file() else ""
     objects = [
       _object(line.split(), labels, frame, f"{lines}:{number}", notes)
       for number, line in enumerate(text.splitlines(), 1)
@@ -50,24 +51,30 @@ def read(src: str | os.PathLike, notes: annotations.Notes, *, split: str = "") -
     if objects:
       yield {"image": str(picture), "objects": objects}
     else:
-      notes[annotations.NOTHING] += 1
+      notes.add(annotations.NOTHING, str(picture))
 
 
 def _open(src: pathlib.Path) -> tuple[pathlib.Path, dict]:
-  """The folder, and what its .yaml file says: {} without one."""
+  """The folder, and what its .yaml or .data file says: {} without one."""
   if src.is_dir():
-    found = sorted(p for end in ("*.yaml", "*.yml") for p in src.glob(end))
+    there = sorted(p for p in src.iterdir() if p.is_file())
+    found = [p for p in there if p.suffix.lower() in (".yaml", ".yml")]
+    found = found or [p for p in there if p.suffix.lower() in _DARKNET]
     if len(found) > 1:
       names = ", ".join(p.name for p in found)
       raise errors.UserError(f"{src} holds {names}; give the one that describes the data")
     if not found:
       return src, {}
     src = found[0]
+  if src.suffix.lower() in _DARKNET:
+    pairs = (line.partition("=") for line in texts.read_text(src).splitlines())
+    return src.parent, {key.strip(): value.strip() for key, _, value in pairs if value.strip()}
   import yaml  # 30 ms that other formats need not pay
 
   try:
-    settings = yaml.safe_load(annotations.read_text(src))
-  except yaml.YAMLError as e:
+    # All values stay text: "no" is a name of a class, 007 too.
+    settings = yaml.load(texts.read_text(src), yaml.BaseLoader)
+  except (yaml.YAMLError, RecursionError) as e:
     raise errors.UserError(f"{src}: broken YAML, {' '.join(str(e).split())}") from None
   if not isinstance(settings, dict):
     raise errors.UserError(f'{src}: wanted the keys "names" and {", ".join(_SPLITS)}')
@@ -80,86 +87,125 @@ def _class_names(root: pathlib.Path, settings: dict) -> dict[int, str]:
   names = settings.get("names")
   if isinstance(names, list):
     names = dict(enumerate(names))
-  if names and isinstance(names, dict) and all(isinstance(k, int) for k in names):
-    return {k: str(v) for k, v in names.items()}
-  places = root / _NAMES, root / "labels" / _NAMES
+  if isinstance(names, dict) and names:
+    found = {texts.whole(k): v for k, v in names.items()}
+    if None not in found and all(isinstance(v, str) for v in found.values()):
+      return found
+    raise errors.UserError(f'{root}: "names" of the data is neither a list nor numbers with names')
+  named = [_inside(root, names)] if isinstance(names, str) and names else []
+  places = [*named, *(folder / n for folder in (root, root / _LABELS) for n in _NAMES)]
   for path in places:
-    if path.is_file():
-      return dict(enumerate(annotations.read_text(path).splitlines()))
+    if path is not None and path.is_file():
+      return dict(enumerate(texts.read_text(path).splitlines()))
   raise errors.UserError(
-    f'{root}: no names of classes, neither "names" in data.yaml nor {_NAMES} in it or in labels;'
+    f'{root}: no names of classes, neither "names" in data.yaml nor {_NAMES[0]} in it or in labels;'
     " write one name a line there"
   )
 
 
-def _splits(root: pathlib.Path, settings: dict) -> dict[str, list[pathlib.Path]]:
-  """Name -> folders of pictures, or text files that list them."""
-  if settings:
-    found = {name: settings[name] for name in _SPLITS if settings.get(name)}
-    bases = [root / str(settings.get("path") or ""), root]
-    return {
-      name: [_found(bases, str(v)) for v in (value if isinstance(value, list) else [value])]
-      for name, value in found.items()
-    }
-  images = root / "images"
-  if not images.is_dir():
-    raise errors.UserError(f"{root}: no folder images and no data.yaml; give the folder that has")
-  folders = sorted(p for p in images.iterdir() if p.is_dir())
-  return {p.name: [p] for p in folders} or {"": [images]}
+def _places(root: pathlib.Path, settings: dict, split: str, src) -> list[pathlib.Path]:
+  """Folders of pictures, or text files that list them, of the split that is asked for."""
+  named = {name: settings[name] for name in _SPLITS if settings.get(name)}
+  if not named:
+    folders = _split_folders(root)
+    return [folders[annotations.choose_split(split, folders, src)]]
+  bases = [root / str(settings.get("path") or ""), root]
+  found = {name: _all_found(bases, value) for name, value in named.items()}
+  there = [name for name, places in found.items() if None not in places]
+  chosen = annotations.choose_split(split, named if split else there or named, src)
+  values = named[chosen] if isinstance(named[chosen], list) else [named[chosen]]
+  for value, place in zip(values, found[chosen]):
+    if place is None:
+      raise errors.UserError(f"{root / value}: no such folder or list; correct data.yaml")
+  return found[chosen]
 
 
-def _found(bases: list[pathlib.Path], path: str) -> pathlib.Path:
-  """A path of data.yaml, which is often written for another place than where the file lies."""
-  inside = path
-  while inside.startswith("../"):  # Roboflow's, which means a folder beside data.yaml
-    inside = inside.removeprefix("../")
-  candidates = [base / p for base in bases for p in (path, inside)]
-  for candidate in candidates:
-    if candidate.exists():
-      return candidate
-  raise errors.UserError(f"{candidates[-1]}: no such folder or list; correct data.yaml")
+def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Split -> its folder of pictures, where nothing but the folders tells; "": there are none."""
+  images = pictures.folder_of(root, (_IMAGES,))
+  if images is not None:
+    return {p.name: p for p in _subfolders(images)} or {"": images}
+  found = {p.name: pictures.folder_of(p, (_IMAGES,)) for p in _subfolders(root)}
+  found = {name: folder for name, folder in found.items() if folder is not None}
+  if found:
+    return found
+  if any(p.suffix.lower() in pictures.endings() for p in root.iterdir()):
+    return {"": root}
+  raise errors.UserError(f"{root}: no folder images and no data.yaml; give the folder that has")
 
 
-def _pictures(places: list[pathlib.Path]) -> Iterator[pathlib.Path]:
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(p for p in folder.iterdir() if p.is_dir() and not pictures.is_left_behind(p.name))
+
+
+def _all_found(bases: list[pathlib.Path], value) -> list[pathlib.Path | None]:
+  values = value if isinstance(value, list) else [value]
+  return [next((p for base in bases if (p := _inside(base, str(v)))), None) for v in values]
+
+
+def _inside(base: pathlib.Path, path: str) -> pathlib.Path | None:
+  """A path of data.yaml, which is often written for another place than where the file lies.
+
+  Roboflow writes "../train/images" for a folder beside data.yaml, Darknet "data/train.txt" for a
+  file beside obj.data: what is found by the most of its last parts is meant.
+  """
+  if not path.strip():
+    return None
+  if (base / path).exists():
+    return base / path
+  parts = [p for p in path.replace("\\", "/").split("/") if p not in ("", ".", "..")]
+  ways = (base.joinpath(*parts[k:]) for k in range(len(parts)))
+  return next((p for p in ways if p.exists()), None)
+
+
+def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Path]:
   for place in places:
     if place.is_dir():
-      pictures = annotations.pictures_in(place)
-      _check_labels(place, pictures)
-      yield from pictures
+      found = [p for p in pictures.below(place, notes) if pictures.is_picture(p)]
+      _check_labels(place, found)
+      yield from found
     else:
-      for line in annotations.read_text(place).split("\n"):
+      for number, line in enumerate(texts.read_text(place).splitlines(), 1):
         if line.strip():
-          yield place.parent / line.strip()
+          beside = place.parent / line.strip()
+          found = beside if beside.is_file() else finder.find(line.strip(), f"{place}:{number}")
+          yield pathlib.Path(found)
 
 
-def _check_labels(folder: pathlib.Path, pictures: list[pathlib.Path]) -> None:
+def _check_labels(folder: pathlib.Path, found: list[pathlib.Path]) -> None:
   """Raises a UserError if a file of labels belongs to no picture."""
-  labels = _label_file(folder / "x").parent
-  if labels == folder:
+  labels = _labels_of(folder / "x")
+  if labels is None:
     return  # texts beside the pictures may be anything
-  known = {_label_file(p) for p in pictures}
-  for path in sorted(labels.rglob("*.txt")):
-    if path not in known and path.name != _NAMES:
+  known = {_label_file(p) for p in found}
+  for path in pictures.below(labels.parent):
+    if path.suffix.lower() == ".txt" and path not in known and path.name not in _NAMES:
       raise errors.UserError(
         f"{path}: no picture of this name in {folder}; put it there or remove the labels"
       )
 
 
 def _label_file(picture: pathlib.Path) -> pathlib.Path:
-  """images/…/a.jpg -> labels/…/a.txt, the last "images" of the path; beside it if there is none."""
-  parts = list(picture.with_suffix(".txt").parts)
+  """images/…/a.jpg -> labels/…/a.txt, the last "images" of the path; else beside the picture."""
+  beside, found = picture.with_suffix(".txt"), _labels_of(picture)
+  return found if found is not None and (found.is_file() or not beside.is_file()) else beside
+
+
+def _labels_of(picture: pathlib.Path) -> pathlib.Path | None:
+  """The file in a folder of labels; None where the path has no folder of images beside one."""
+  parts = picture.with_suffix(".txt").parts
   for i in reversed(range(len(parts) - 1)):
-    if parts[i] == "images":
-      parts[i] = "labels"
-      break
-  return pathlib.Path(*parts)
+    if parts[i].lower() == _IMAGES:
+      above = pathlib.Path(*parts[:i])
+      folder = pictures.folder_of(above, (_LABELS,)) if above.is_dir() else None
+      return None if folder is None else folder.joinpath(*parts[i + 1 :])
+  return None
 
 
 def _object(words: list[str], labels, frame, place, notes) -> dict | None:
-  try:
-    number, values = int(words[0]), np.array([float(w) for w in words[1:]])
-  except ValueError:
-    raise errors.UserError(f'{place}: "{" ".join(words)[:60]}" holds what is no number') from None
+  number, values = texts.whole(words[0]), [texts.number(w) for w in words[1:]]
+  if number is None or None in values:
+    raise errors.UserError(f'{place}: "{" ".join(words)[:60]}" holds what is no number')
   if number not in labels:
     raise errors.UserError(
       f"{place}: class {number} is unknown; there are {len(labels)} names, 0 to {max(labels)}"
@@ -168,9 +214,9 @@ def _object(words: list[str], labels, frame, place, notes) -> dict | None:
     raise errors.UserError(
       f"{place}: {len(words)} numbers; wanted a class and 4 for a box, or x, y of 3 or more points"
     )
-  if not all(map(math.isfinite, values)) or values.min() < 0 or values.max() > 1:
+  if min(values) < -_FAR or max(values) > 1 + _FAR:
     raise errors.UserError(
-      f"{place}: coordinates from {values.min():g} to {values.max():g}; wanted fractions of the"
+      f"{place}: coordinates from {min(values):g} to {max(values):g}; wanted fractions of the"
       " picture, 0 to 1"
     )
   size, mask = np.array([frame.width, frame.height]), None
@@ -178,7 +224,7 @@ def _object(words: list[str], labels, frame, place, notes) -> dict | None:
     center, half = values[:2] * size, values[2:] * size / 2
     box = (*(center - half), *(center + half))
   else:
-    points = values.reshape(-1, 2) * size
+    points = np.reshape(values, (-1, 2)) * size
     box = (*points.min(axis=0), *points.max(axis=0))
     mask = masks.fill([points.ravel()], frame.height, frame.width)
   return annotations.make_object(labels[number], box, mask, frame, place, notes)

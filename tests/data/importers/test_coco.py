@@ -6,7 +6,7 @@ from PIL import Image
 
 from paligemma_jax import errors
 from paligemma_jax.processing import image, masks
-from tests.data.importers.marked import MASK, red
+from tests.data.importers.marked import MASK, counts, red
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 10, "name": "traffic light"}]
 PARTS = [[5.0, 3, 12, 3, 12, 9, 5, 9], [12.0, 3, 20, 3, 20, 9, 12, 9]]  # together MASK
@@ -42,7 +42,12 @@ def test_boxes_and_masks_of_every_kind(draw, put, convert, rows):
   )
   src = put("annotations/instances_train2017.json", data)
   source, said = convert("coco", src, images=str(src.parent.parent / "train2017"))
-  assert said == "2 examples, 3 objects, 2 labels; crowd regions, left out: 1"
+  assert said.splitlines() == [
+    "2 examples, 3 objects, 2 labels",
+    f"crowd regions, left out: 1 ({src}: annotations[3])",
+    "1 of 4 masks are run lengths with iscrowd 1; where a tool wrote single objects so, --crowd keep"
+    " takes them",
+  ]
   assert [source[i]["image"] for i in range(2)] == ["train2017/a.png", "train2017/b.png"]
   first, second = rows(source, "segment")
   assert (first["id"], second["id"]) == (7, 2)
@@ -98,23 +103,96 @@ def test_what_coco_commonly_holds_is_mended_or_left_out_and_counted(draw, put, c
     images=images,
   )
   source, said = convert("coco", put("i.json", data))
-  assert said.split("; ") == [
-    "1 example, 3 objects, 1 label",
-    "boxes cut at the edge of the picture: 1",
-    "boxes without area, left out: 1",
-    "objects whose mask holds no pixel, left out: 1",
-    "pictures without a usable annotation, left out: 1",
-    "polygons of fewer than 3 points, left out: 1",
-  ]
+  assert said.startswith("1 example, 4 objects, 1 label\n")
+  assert counts(said) == {
+    "boxes cut at the edge of the picture": 1,
+    "boxes without area, left out": 1,
+    "masks that cannot be used, left out; their objects keep the box": 1,
+    "pictures without a usable annotation, left out": 1,
+    "polygons of fewer than 3 points, left out": 1,
+  }
   assert [o["box"] for o in source[0]["objects"]] == [
-    [30, 20, 40, 30], [30, 20, 40, 30], [1, 1, 3, 3]
+    [30, 20, 40, 30], [30, 20, 40, 30], [5, 3, 20, 9], [1, 1, 3, 3]
   ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "drawn, why",
+  [
+    ({"size": [3, 3], "counts": [9]}, "the mask has [3, 3] pixels, height and width, the picture [30, 40]"),
+    ({"size": [30, 40], "counts": [9]}, "the runs cover 9 pixels"),
+    ({"size": [30, 40], "counts": [10**30]}, "not COCO run lengths"),
+    ({"size": [2**20, 2**20], "counts": [2**40]}, "the mask has"),
+    ({"counts": "x"}, "not COCO run lengths"),
+    ([[1.0, 2, 3]], "a polygon of 3 numbers"),
+    ([[1, 2, 3, 4, 5, "x"]], "a polygon of [1, 2, 3"),
+    ([[1e9, 2, 3, 4, 5, 6]], "a polygon far outside the picture"),
+    ([[90, 2, 93, 4, 95, 6]], "it holds no pixel"),
+    ("cat.png", "a polygon of 'cat.png'"),
+  ],
+)  # fmt: skip
+def test_an_object_whose_mask_cannot_be_used_keeps_its_box(draw, put, convert, drawn, why):
+  draw("a.png")
+  whole = {"bbox": BOX, "segmentation": PARTS}
+  src = put("i.json", _instances({"segmentation": drawn, "id": 12}, whole))
+  source, said = convert("coco", src)
+  assert source[0]["objects"][0] == {"label": "cat", "box": [5, 3, 20, 9]}
+  assert "mask" in source[0]["objects"][1]
+  (line,) = said.splitlines()[1:]
+  assert line.startswith("masks that cannot be used, left out; their objects keep the box: 1 (")
+  assert f"{src}: annotations[0] (id 12): " in line and why in line
+
+
+@pytest.mark.parametrize(
+  "drawn",
+  [
+    PARTS,
+    [[str(v) for v in part] for part in PARTS],
+    [5, 3, 20, 3, 20, 9, 5, 9],
+    [[5, 3], [20, 3], [20, 9], [5, 9]],
+    [[[5, 3], [12, 3], [12, 9], [5, 9]], [[12, 3], [20, 3], [20, 9], [12, 9]]],
+    [masks.encode_rle(MASK)],
+    _runs(MASK),
+  ],
+)
+def test_masks_in_the_forms_of_many_tools(draw, put, convert, drawn):
+  draw("a.png")
+  source, said = convert("coco", put("i.json", _instances({"segmentation": drawn, "bbox": None})))
+  (item,) = source[0]["objects"]
+  np.testing.assert_array_equal(masks.decode_rle(item["mask"]), MASK)
+  assert item["box"] == [5, 3, 20, 9] and not counts(said)
+
+
+@pytest.mark.parametrize("ids", [(7, "7"), ("7", 7), (7.0, "7"), ("a7", "a7")])
+def test_ids_are_numbers_or_text_and_numbers_are_in_any_notation(draw, put, convert, ids):
+  draw("a.png")
+  own, other = ids
+  images = [{"id": own, "file_name": "a.png", "width": "40", "height": 3e1}]
+  given = {"image_id": other, "category_id": "3", "bbox": ["5", "3.0", 15.0, "6e0"]}
+  source, _ = convert("coco", put("i.json", _instances(given, images=images)))
+  assert source[0]["objects"] == [{"label": "cat", "box": [5, 3, 20, 9]}]
+  assert source[0]["id"] == own
+
+
+def test_a_box_without_area_is_drawn_around_the_mask(draw, put, convert):
+  draw("a.png")
+  data = _instances({"bbox": [0, 0, 0, 0], "segmentation": PARTS})
+  source, said = convert("coco", put("i.json", data))
+  assert source[0]["objects"][0]["box"] == [5, 3, 20, 9]
+  assert counts(said) == {"boxes without area, drawn around the mask": 1}
 
 
 @pytest.mark.parametrize(
   "data, words",
   [
     ("{", "i.json:1: broken JSON"),
+    ('{"images": ' + "9" * 5000 + "}", "i.json: JSON that cannot be read .*4300 digits"),
+    ("[" * 100_000, "i.json: JSON that cannot be read .*recursion"),
+    (_instances({"bbox": ["9" * 5000, 2, 3, 4]}), r'annotations\[0\]: "bbox" is .*; wanted \[x, y'),
+    (_instances({"bbox": [float("nan"), 2, 3, 4]}), r'"bbox" is \[nan, 2, 3, 4\]; wanted \[x, y'),
+    (_instances({"bbox": [1, 2, True, 4]}), r'"bbox" is \[1, 2, True, 4\]; wanted \[x, y'),
+    ({**_instances({}), "annotations": [3]}, r"annotations\[0\] is 3; wanted an object"),
+    (_instances({"image_id": None}), r'annotations\[0\]: no "image_id"'),
     ([], 'i.json: no list "images"'),
     (_instances({"image_id": 9}), r"annotations\[0\]: there is no image with the id 9"),
     (_instances({}, {"category_id": 4}), r"annotations\[1\]: .*category with the id 4 .*3, 10"),
@@ -122,10 +200,6 @@ def test_what_coco_commonly_holds_is_mended_or_left_out_and_counted(draw, put, c
     (_instances({"bbox": [50, 2, 3, 3]}), r"\(50, 2\) to \(53, 5\) lies outside .* 40 x 30 pixels"),
     (_instances({"bbox": [9, 2, -3, 3]}), "ends before it begins"),
     (_instances({"bbox": None}), 'neither "bbox" nor "segmentation"'),
-    (_instances({"segmentation": {"size": [3, 3], "counts": [9]}}), "mask has 3 x 3 pixels"),
-    (_instances({"segmentation": {"size": [30, 40], "counts": [9]}}), "the runs cover 9 pixels"),
-    (_instances({"segmentation": [[1.0, 2, 3]]}), "a polygon of 3 numbers"),
-    (_instances({"segmentation": [[1e9, 2, 3, 4, 5, 6]]}), "a polygon far outside the picture"),
     ({**_instances({}), "categories": 3}, 'no list "categories"'),
     (_instances({"caption": "half \ud83d"}), r"a text about a.png holds '\\ud83d', half of a char"),
     (_instances({"segments_info": []}), "panoptic"),

@@ -7,7 +7,11 @@ def test_the_suffix_is_the_name_of_the_folder(draw, put, convert, rows):
   draw("set/traffic light/2.png"), draw("set/traffic light/10.JPG"), draw("set/cat/1.webp")
   src = put("set/cat/Thumbs.db", "x").parents[1]
   source, said = convert("folders", src, prefix="answer en what is it?")
-  assert said == "3 examples; files that are no pictures, left out: 1"
+  left = src / "cat" / "Thumbs.db"
+  assert said.splitlines() == [
+    "3 examples",
+    f"files that systems and archives leave behind, left out: 1 ({left})",
+  ]
   images = [source[i]["image"] for i in range(3)]
   assert images == ["set/cat/1.webp", "set/traffic light/10.JPG", "set/traffic light/2.png"]
   found = [(r["prefix"], r["suffix"]) for r in rows(source)]

@@ -32,11 +32,11 @@ def test_columns_of_other_names_and_one_prefix_for_all(draw, put, convert, delim
 
 
 def test_addresses_stay_and_empty_suffixes_are_counted(put, convert):
-  source, said = convert(
-    "csv", put("t.csv", "image,prefix,suffix\nhttps://host/a.png,p,\nhttps://host/b.png,p,s\n")
-  )
+  text = "image,prefix,suffix\nhttps://host/a.png,p,\nhttps://host/b.png,p,s\n"
+  src = put("t.csv", text)
+  source, said = convert("csv", src)
   assert source[0]["image"] == "https://host/a.png"
-  assert said == "2 examples; empty suffixes, kept: 1"
+  assert said == f"2 examples\nempty suffixes, kept: 1 ({src}:2)"
 
 
 HEAD = "image,prefix,suffix\n"

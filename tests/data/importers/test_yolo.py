@@ -18,9 +18,11 @@ def test_boxes_polygons_and_splits_of_data_yaml(draw, put, convert, rows):
   put("set/labels/train/a.txt", f"{POLYGON}\n\n{BOX}")
   src = put("set/labels/train/sub/b.txt", "").parents[3]
   source, said = convert("yolo", src, split="train")
-  assert said == (
-    "1 example, 2 objects, 2 labels; pictures without a usable annotation, left out: 1"
-  )
+  empty = src / "images" / "train" / "sub" / "b.PNG"
+  assert said.splitlines() == [
+    "1 example, 2 objects, 2 labels",
+    f"pictures without a usable annotation, left out: 1 ({empty})",
+  ]
   assert source[0]["image"] == "set/images/train/a.jpg"
   first, second = source[0]["objects"]
   np.testing.assert_array_equal(masks.decode_rle(first["mask"]), MASK)
@@ -70,7 +72,9 @@ def test_fractions_are_of_the_picture_turned_by_its_exif(draw, put, convert, row
     ("0 0.3 0.2 0.3", "a.txt:2: 4 numbers; wanted a class and 4 for a box"),
     ("0 0.3 0.2 0.3 0.2 0.9", "a.txt:2: 6 numbers"),
     ("0 12 6 15 6", "a.txt:2: coordinates from 6 to 15; wanted fractions"),
-    ("0 nan 0.2 0.3 0.2", "a.txt:2: coordinates from nan"),
+    ("0 nan 0.2 0.3 0.2", "a.txt:2: .* holds what is no number"),
+    ("1.5 0.3 0.2 0.3 0.2", "a.txt:2: .* holds what is no number"),
+    ("0 " + "9" * 5000 + " 0.2 0.3 0.2", "a.txt:2: .* holds what is no number"),
   ],
 )
 def test_a_broken_line_is_named(draw, put, convert, line, words):
