@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from paligemma_jax.metrics import matching, scores
+from paligemma_jax.metrics import matching, scores, targets
 
 # IoU from which a box counts as found, as in PASCAL VOC (doi:10.1007/s11263-009-0275-4).
 _THRESHOLD = 0.5
@@ -18,6 +18,7 @@ def _with_nothing(sums: scores.Sums) -> dict[str, np.ndarray]:
 @scores.of_terms(
   alone=("box_iou", "recall_at_0.5", "precision_at_0.5"),
   finish=_with_nothing,
+  target=targets.OBJECTS,
 )
 def score(rows: list[dict]) -> scores.Terms:
   """Mean overlap, recall and precision of boxes, 0..1, over all objects of all rows.
@@ -31,8 +32,8 @@ def score(rows: list[dict]) -> scores.Terms:
   Returns:
     "box_iou": mean over the true boxes of the IoU with their partner, 0 without one;
     "recall_at_0.5": share of true boxes whose partner has IoU >= 0.5;
-    "precision_at_0.5": share of predicted boxes that are such partners. No truths and nothing
-    predicted scores 1: nothing was there to find, nothing was made up.
+    "precision_at_0.5": share of predicted boxes that are such partners. A row alone, without
+    truths and with nothing predicted, has 1: nothing was there to find, nothing was made up.
   """
   columns = np.array([_row_terms(row) for row in rows], np.float64).reshape(-1, 4).T
   overlap, found, total, predicted = columns

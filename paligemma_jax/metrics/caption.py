@@ -3,7 +3,7 @@
 import numpy as np
 
 from paligemma_jax.metrics import meteor as java
-from paligemma_jax.metrics import ngrams, ptb, scores, text
+from paligemma_jax.metrics import ngrams, ptb, scores, targets
 
 DOMAINS = ("in-domain", "near-domain", "out-domain")  # of NoCaps
 _BLEU = tuple(f"bleu-{n}" for n in range(1, ngrams.ORDERS + 1))
@@ -102,4 +102,4 @@ def _cider(predictions: list[str], references: list[list[str]]) -> np.ndarray:
 
 def _tokenized(rows: list[dict]) -> tuple[list[str], list[list[str]]]:
   predictions = [ptb.tokenize(row["prediction"]) for row in rows]
-  return predictions, [[ptb.tokenize(a) for a in text.answers(row)] for row in rows]
+  return predictions, [[ptb.tokenize(a) for a in targets.answers(row)] for row in rows]

@@ -1,11 +1,12 @@
 """Scores of questions with few possible answers: POPE, MMVP and ScienceQA."""
 
+import functools
 import re
 
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import scores, targets
 
 _LETTER = re.compile(r"the answer is ([a-z])\.")
 
@@ -17,7 +18,7 @@ class _Pairs(scores.Score):
     return [{"acc": float(right)} for right in _right(rows)]
 
 
-@scores.of_terms(alone=("acc",))
+@scores.of_terms(alone=("acc",), check=lambda row: _label(row))
 def pope(rows: list[dict]) -> scores.Terms:
   """POPE as big_vision scores it: the lower-cased prediction is the label, "yes" or "no".
 
@@ -33,7 +34,7 @@ def pope(rows: list[dict]) -> scores.Terms:
   }
 
 
-@scores.of_terms(alone=("accuracy",))
+@scores.of_terms(alone=("accuracy",), check=lambda row: _label(row))
 def pope_official(rows: list[dict]) -> scores.Terms:
   """POPE's five figures with the authors' lenient reading of free text, `says_yes`.
 
@@ -55,7 +56,7 @@ def pope_official(rows: list[dict]) -> scores.Terms:
   }
 
 
-@_Pairs
+@functools.partial(_Pairs, check=lambda row: _truth(row))
 def mmvp(rows: list[dict]) -> scores.Terms:
   """MMVP: a pair of questions counts when both predictions equal their truths.
 
@@ -83,7 +84,7 @@ def mmvp(rows: list[dict]) -> scores.Terms:
   return {"paired_acc": both.min(axis=1), "acc": both.mean(axis=1)}
 
 
-@scores.of_terms(alone=("acc",))
+@scores.of_terms(alone=("acc",), check=lambda row: _truth(row))
 def science_qa(rows: list[dict]) -> scores.Terms:
   """ScienceQA: the letters of "The answer is B." agree; what follows the full stop is ignored.
 
@@ -124,7 +125,7 @@ def _label(row: dict) -> str:
 
 def _truth(row: dict) -> str:
   """The answer of a row that must have one."""
-  found = text.answers(row)
+  found = targets.answers(row)
   if len(found) != 1:
     raise errors.UserError(f'a row has {len(found)} answers as "suffix", this metric needs one')
   return found[0]

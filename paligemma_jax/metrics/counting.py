@@ -3,7 +3,7 @@
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import scores, targets
 
 _LARGEST = 15  # TallyQA's highest truth
 _COUNTS = {str(n) for n in range(_LARGEST + 1)}
@@ -14,7 +14,7 @@ _WORDS = (
 _NUMERALS = {"none": "0"} | {word: str(i) for i, word in enumerate(_WORDS)}
 
 
-@scores.of_terms(alone=("acc",))
+@scores.of_terms(alone=("acc",), check=lambda row: _truth(row))
 def tallyqa(rows: list[dict]) -> scores.Terms:
   """Share of predictions that are the true number, in digits or as a word up to twenty.
 
@@ -52,7 +52,7 @@ def numeral(answer: str) -> str:
 
 
 def _truth(row: dict) -> str:
-  found = [numeral(answer) for answer in text.answers(row)]
+  found = [numeral(answer) for answer in targets.answers(row)]
   if len(found) != 1 or found[0] not in _COUNTS:
     raise errors.UserError(f"tallyqa: a truth is {row.get('suffix')!r}, wanted 0 to {_LARGEST}")
   return found[0]

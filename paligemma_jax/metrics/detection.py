@@ -1,8 +1,10 @@
 """COCO's detection scores: average precision and recall over overlaps, sizes and numbers of boxes."""
 
+import functools
+
 import numpy as np
 
-from paligemma_jax.metrics import matching, scores
+from paligemma_jax.metrics import matching, scores, targets
 
 MOST = 100  # boxes of a picture and label that count, the surest first
 _OVERLAPS = np.linspace(0.5, 0.95, 10)
@@ -17,14 +19,10 @@ _SIZES = {  # pixels²
 _EPS = np.spacing(1)
 
 
-class _Detection:
-  """The score; see `detection`."""
+class _Detection(scores.Score):
+  """A score whose terms are curves of precision over recall."""
 
   most_samples = 100  # of a bootstrap: each sorts out precision and recall anew
-
-  def __call__(self, rows: list[dict]) -> scores.Scores:
-    units, weigh = self.weighted(rows)
-    return {k: float(v[0]) for k, v in weigh(np.ones((1, units))).items() if not np.isnan(v[0])}
 
   def per_row(self, rows: list[dict]) -> list[scores.Scores]:
     """AP of every picture alone; {} where there is nothing to find."""
@@ -33,7 +31,7 @@ class _Detection:
 
   def weighted(self, rows: list[dict]):
     """As `scores.Score.weighted`; a picture that is drawn twice counts twice."""
-    curves = _curves(rows, tuple(_SIZES))
+    curves = self.terms(rows)
 
     def weigh(weights):
       found = [_average(curves, w) for w in weights]
@@ -42,8 +40,9 @@ class _Detection:
     return len(rows), weigh
 
 
-detection = _Detection()
-detection.__doc__ = """COCO's twelve scores of boxes.
+@functools.partial(_Detection, target=targets.OBJECTS)
+def detection(rows: list[dict]) -> dict[str, list["_Curve"]]:
+  """COCO's twelve scores of boxes.
 
   Args:
     rows: with "objects" and "pred_objects", lists of {"label", "box": [x0, y0, x1, y1]} in pixels; a
@@ -58,6 +57,7 @@ detection.__doc__ = """COCO's twelve scores of boxes.
 
   Source: pycocotools, cocoeval.py.
   """
+  return _curves(rows, tuple(_SIZES))
 
 
 class _Curve:

@@ -3,7 +3,7 @@
 import re
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import scores, targets
 
 _NAMES = ("full_match", "full_match/no_cis_trans", "full_match/no_chirality", "exact_match")
 
@@ -26,7 +26,7 @@ def molecules(rows: list[dict]) -> scores.Terms:
   """
   terms = {name: [] for name in (*_NAMES, "valid")}
   for row in rows:
-    found, wanted = row["prediction"], text.answers(row)
+    found, wanted = row["prediction"], targets.answers(row)
     mine, theirs = _forms(found), [_forms(w) for w in wanted]
     same = (mine[i] in {forms[i] for forms in theirs} for i in range(len(mine)))
     values = (*same, found in wanted, canonical(found) is not None)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import scores, targets, text
 
 
 class _Rates(scores.Score):
@@ -33,7 +33,7 @@ def _rate(rows: list[dict], split) -> tuple[np.ndarray, np.ndarray]:
   """Edits and lengths of the truths, both 0 for a row without."""
   edits, lengths = np.zeros((2, len(rows)))
   for i, row in enumerate(rows):
-    for truth in map(split, text.answers(row)[:1]):
+    for truth in map(split, targets.answers(row)[:1]):
       edits[i], lengths[i] = text.distance(split(row["prediction"]), truth), len(truth)
   return edits, lengths
 

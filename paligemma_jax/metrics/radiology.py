@@ -1,7 +1,7 @@
 """Scores of radiology reports."""
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import scores, targets
 
 
 @scores.of_terms(alone=("radgraph_f1",))
@@ -26,10 +26,10 @@ def radgraph(rows: list[dict]) -> scores.Terms:
       "radgraph needs the radgraph library, which is not installed; "
       "pip install paligemma_jax[radgraph]"
     ) from None
-  kept = [i for i, row in enumerate(rows) if text.answers(row)]
+  kept = [i for i, row in enumerate(rows) if targets.answers(row)]
   score = library.F1RadGraph(reward_level="all", model_type="radgraph-xl")
   _, per_report, _, _ = score(
-    hyps=[rows[i]["prediction"] for i in kept], refs=[text.answers(rows[i])[0] for i in kept]
+    hyps=[rows[i]["prediction"] for i in kept], refs=[targets.answers(rows[i])[0] for i in kept]
   )
   terms = {}
   for name, values in zip(("/simple", "", "/complete"), per_report, strict=True):

@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from paligemma_jax import errors
+from paligemma_jax.metrics import targets
+
 Terms = dict[str, np.ndarray | tuple[np.ndarray, np.ndarray]]
 Sums = dict[str, tuple[np.ndarray, np.ndarray]]
 Scores = dict[str, float]
@@ -25,6 +28,8 @@ class Score:
     finish: {name: (summed numerators, summed denominators)}, float64[S] each, of S samples -> what
       to report, {name: float64[S]}; None: the quotients.
     alone: names that say how good a single row is, best first; none: {} for every row.
+    target: what it compares predictions with.
+    check: raises a UserError for a row, without prediction, that cannot be scored.
   """
 
   def __init__(
@@ -32,12 +37,21 @@ class Score:
     terms: Callable[[list[dict]], Terms],
     finish: Callable[[Sums], dict[str, np.ndarray]] | None = None,
     alone: Sequence[str] = (),
+    target: targets.Target = targets.ANSWERS,
+    check: Callable[[dict], object] = lambda row: None,
   ):
     self.terms, self.finish, self.alone = terms, finish or quotients, alone
+    self.target, self.check = target, check
     functools.update_wrapper(self, terms)
 
   def __call__(self, rows: list[dict]) -> Scores:
-    """The scores of all rows; a name that no row counts for is left out."""
+    """The scores of all rows; a name that no row counts for is left out.
+
+    Raises:
+      errors.UserError: no row has a truth to compare with, or one has another kind of truth.
+    """
+    if not any([self.target.of(row) for row in rows]):  # a list: each row is looked at
+      raise errors.UserError(self.target.missing(len(rows)))
     units, weigh = self.weighted(rows)
     values = weigh(np.ones((1, units)))
     return {name: float(v[0]) for name, v in values.items() if not np.isnan(v[0])}
@@ -69,9 +83,9 @@ class Score:
     return units, weigh
 
 
-def of_terms(alone: Sequence[str] = (), finish: Callable | None = None) -> Callable[..., Score]:
+def of_terms(**about) -> Callable[..., Score]:
   """Makes a `Score` of a function from rows to terms: `@scores.of_terms(alone=("acc",))`."""
-  return lambda terms: Score(terms, finish, alone)
+  return lambda terms: Score(terms, **about)
 
 
 def array(values: Sequence[float | bool | None]) -> np.ndarray:

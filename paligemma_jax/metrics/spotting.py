@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from paligemma_jax.metrics import matching, scores
+from paligemma_jax.metrics import matching, scores, targets
 
 _THRESHOLD = 0.5  # IoU from which a word counts as found
 _EPSILON = 1e-5  # pixels² that the reference adds to what it divides by
 
 
-@scores.of_terms(alone=("f1", "precision", "recall"))
+@scores.of_terms(alone=("f1", "precision", "recall"), target=targets.OBJECTS)
 def text_spotting(rows: list[dict]) -> scores.Terms:
   """Word-level precision, recall and F1 over all pictures.
 

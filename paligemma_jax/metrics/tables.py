@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import matching, scores, text
+from paligemma_jax.metrics import matching, scores, targets, text
 
 _SPANS = ("colspan", "rowspan")
 _CELLS = ("td", "th")
@@ -21,7 +21,9 @@ _VOID = ("br", "hr", "img", "wbr")  # have no end tag
 _MAX_SPAN = 100  # of a grid: an answer of a few tokens must not ask for a million cells
 
 
-@scores.of_terms(alone=("teds", "teds_struct", "grits_top", "grits_con"))
+@scores.of_terms(
+  alone=("teds", "teds_struct", "grits_top", "grits_con"), check=lambda row: _true_table(row)
+)
 def teds(rows: list[dict]) -> scores.Terms:
   """How like the predicted HTML table is to the true one, 1 at best, mean over the tables.
 
@@ -42,12 +44,8 @@ def teds(rows: list[dict]) -> scores.Terms:
   """
   terms = {"teds": [], "teds_struct": [], "grits_top": [], "grits_con": []}
   for row in rows:
-    values = (None,) * 4
-    for truth in text.answers(row)[:1]:
-      wanted = parse(truth)
-      if wanted is None:
-        raise errors.UserError(f"teds: a truth is no <table> with rows: {truth[:80]!r}")
-      values = _compare(parse(row["prediction"]), wanted)
+    wanted = _true_table(row)
+    values = (None,) * 4 if wanted is None else _compare(parse(row["prediction"]), wanted)
     for column, value in zip(terms.values(), values):
       column.append(value)
   return {name: scores.array(column) for name, column in terms.items()}
@@ -72,6 +70,16 @@ class Node:
   def size(self) -> int:
     """Elements below this one, those in the texts of cells included."""
     return sum(1 + child.size() for child in self.children)
+
+
+def _true_table(row: dict) -> Node | None:
+  """The true table of a row; None: it has no truth."""
+  for truth in targets.answers(row)[:1]:
+    found = parse(truth)
+    if found is None:
+      raise errors.UserError(f"teds: a truth is no <table> with rows: {truth[:80]!r}")
+    return found
+  return None
 
 
 def parse(source: str) -> Node | None:

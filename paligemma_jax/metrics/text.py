@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from paligemma_jax.metrics import scores
+from paligemma_jax.metrics import scores, targets
 
 _NEAR = 0.5  # ANLS: what differs by this share of its length, or more, counts nothing
 
@@ -14,11 +14,11 @@ def exact_match(rows: list[dict]) -> scores.Terms:
   Returns:
     "exact_match", 0..1: the prediction is the truth, or the first answer where there is a list;
     "exact_match_any", only where a row has a list: it is any of the answers.
-    Rows without truth (None, or an empty list) are not counted; {} if there is no other.
+    Rows without truth (None, or an empty list) are not counted.
 
   Source: big_vision, evaluators/proj/paligemma/transfers/vqa.py (`acc` of one answer, `acc_any`).
   """
-  pairs = [(row["prediction"], answers(row)) for row in rows]
+  pairs = [(row["prediction"], targets.answers(row)) for row in rows]
   terms = {"exact_match": scores.array([p == a[0] if a else None for p, a in pairs])}
   if any(not isinstance(row.get("suffix"), str | None) for row in rows):
     terms["exact_match_any"] = scores.array([p in a if a else None for p, a in pairs])
@@ -37,18 +37,10 @@ def relaxed_accuracy(rows: list[dict]) -> scores.Terms:
   """
   relaxed, equal = [], []
   for row in rows:
-    prediction, wanted = row["prediction"].lower(), [a.lower() for a in answers(row)]
+    prediction, wanted = row["prediction"].lower(), [a.lower() for a in targets.answers(row)]
     relaxed.append(any(relaxed_match(prediction, a) for a in wanted) if wanted else None)
     equal.append(prediction in wanted if wanted else None)
   return {"relaxed_acc": scores.array(relaxed), "acc": scores.array(equal)}
-
-
-def answers(row: dict) -> list[str]:
-  """The truths of a row as a list: none, one, or all that its "suffix" lists."""
-  suffix = row.get("suffix")
-  if suffix is None:
-    return []
-  return [suffix] if isinstance(suffix, str) else list(suffix)
 
 
 def relaxed_match(prediction: str, target: str, tolerance: float = 0.05) -> bool:

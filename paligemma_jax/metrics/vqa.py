@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.metrics import scores, text
+from paligemma_jax.metrics import scores, targets, text
 
 ANSWER_TYPES = {"yes/no": "yesno", "number": "number", "other": "other"}  # VQAv2's -> in our names
 _ANNOTATORS = 10
@@ -32,7 +32,7 @@ _WORDS = {
 _WORDS |= {"somebody'd": "somebodyd", **_NUMBERS}  # the first as the official list has it
 
 
-@scores.of_terms(alone=("acc",))
+@scores.of_terms(alone=("acc",), check=lambda row: _accuracy({**row, "prediction": ""}))
 def vqa_v2(rows: list[dict]) -> scores.Terms:
   """The VQA accuracy of ten annotators' answers, as VQAv2 and TextVQA are scored.
 
@@ -105,7 +105,7 @@ def rsvqa(rows: list[dict]) -> scores.Terms:
 
   Source: big_vision, evaluators/proj/paligemma/transfers/rsvqa.py.
   """
-  listed = [{**row, "suffix": text.answers(row)} for row in rows]
+  listed = [{**row, "suffix": targets.answers(row)} for row in rows]
   terms = _simple_terms(listed, lower=True)
   kinds = [row.get("question_type") for row in rows]
   for kind in sorted({k for k in kinds if k}):
@@ -158,7 +158,7 @@ def normalize(answer: str) -> str:
 
 
 def _accuracy(row: dict) -> float | None:
-  kind, truths = row.get("answer_type"), text.answers(row)
+  kind, truths = row.get("answer_type"), targets.answers(row)
   if not truths:
     return None
   if kind is not None and kind not in ANSWER_TYPES:
@@ -171,7 +171,7 @@ def _accuracy(row: dict) -> float | None:
 def _simple_terms(rows: list[dict], lower: bool = False) -> scores.Terms:
   terms = {"acc": [], "acc_any": [], "anls": []}
   for row in rows:
-    values = _simple(row, lower) if text.answers(row) else (None,) * 3
+    values = _simple(row, lower) if targets.answers(row) else (None,) * 3
     for column, value in zip(terms.values(), values):
       column.append(value)
   return {name: scores.array(column) for name, column in terms.items()}
@@ -179,7 +179,7 @@ def _simple_terms(rows: list[dict], lower: bool = False) -> scores.Terms:
 
 def _simple(row: dict, lower: bool) -> tuple[float, float, float]:
   """acc, acc_any and anls of a row with an answer."""
-  prediction, wanted = row["prediction"], text.answers(row)
+  prediction, wanted = row["prediction"], targets.answers(row)
   if lower:
     prediction, wanted = prediction.lower(), [a.lower() for a in wanted]
   matches = wanted.count(prediction)

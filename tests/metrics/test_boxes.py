@@ -19,14 +19,18 @@ DOG = {"label": "dog", "box": [0, 0, 10, 10]}
     ([CAT], [CAT, CAT], 1, 1, 0.5),  # twice the same box is one find
     ([CAT, DOG], [DOG, CAT_8], 0.9, 1, 1),  # the order does not matter
     ([CAT, CAT_8], [CAT_4], 0.25, 0.5, 1),  # goes to CAT_8 with IoU 4/8; exactly 0.5 counts
-    ([], [], 1, 1, 1),
-    ([], [CAT], 0, 0, 0),
   ],
 )
 def test_one_row(truths, found, iou, recall, precision):
   got = boxes.score([{"objects": truths, "pred_objects": found}])
   want = {"box_iou": iou, "recall_at_0.5": recall, "precision_at_0.5": precision}
   assert got == pytest.approx(want)
+
+
+@pytest.mark.parametrize("found, value", [([], 1), ([CAT], 0)])
+def test_a_picture_without_objects_is_right_when_nothing_is_made_up(found, value):
+  (got,) = boxes.score.per_row([{"objects": [], "pred_objects": found}])
+  assert set(got.values()) == {value}
 
 
 def test_objects_weigh_the_same_whatever_row_they_are_in():

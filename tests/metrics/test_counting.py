@@ -22,7 +22,7 @@ def test_golden_tallyqa():
   assert got == pytest.approx(want, abs=1e-6)
 
 
-@pytest.mark.parametrize("truth", ["16", "many", None])
+@pytest.mark.parametrize("truth", ["16", "many", ["2", "3"]])
 def test_other_truths_are_an_error(truth):
   with pytest.raises(errors.UserError, match="wanted 0 to 15"):
     counting.tallyqa([{"prediction": "2", "suffix": truth}])

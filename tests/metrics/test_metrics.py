@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from paligemma_jax import errors, metrics
@@ -20,7 +21,10 @@ OWN = {
   "pope": {"suffix": "yes"},
   "pope_official": {"suffix": "yes"},
   "tallyqa": {"suffix": "2"},
-  "refseg": {"height": 2, "width": 2},
+  **dict.fromkeys(
+    ("masks", "refseg"),
+    {"objects": [{"label": "a", "box": [0, 0, 2, 2], "mask": np.ones((2, 2), bool)}]},
+  ),
   "teds": {"suffix": "<table><tr><td>a</td></tr></table>"},
   "molecules": {"suffix": "C"},
 }
@@ -47,6 +51,42 @@ def test_every_metric_gives_named_numbers(name):
     assert (
       0 <= value <= (2 if key in ("invalid", "total") or key.startswith("num/") else 1)
     )  # of this row perplexity, too
+
+
+OF_OBJECTS = ("boxes", "detection", "text_spotting", "masks", "refseg")
+NOTHING = [{"suffix": None, "objects": None}, {"suffix": [], "objects": []}]
+NOTHING += [{"objects": [{**ROW["objects"][0], "iscrowd": 1, "ignore": True}], "suffix": []}]
+
+
+@pytest.mark.parametrize("truth", [None, *NOTHING])
+def test_every_metric_refuses_where_there_is_nothing_to_compare_with(name, truth):
+  rows = [] if truth is None else [{k: v for k, v in ROW.items() if "nll" not in k} | truth] * 2
+  what = "masks" if name in ("masks", "refseg") else "objects" if name in OF_OBJECTS else "answers"
+  message = f"^no {what} to compare with in {len(rows)} examples; .+$"
+  with pytest.raises(errors.UserError, match=message):
+    metrics.resolve(name)(rows)
+
+
+@pytest.mark.parametrize(
+  "of_objects, of_texts",
+  [("cat", 5), ([5], [5]), ([{"label": "a"}], [None]), ([{"box": [0, 0, 1]}], {"a": "b"})],
+)
+def test_every_metric_refuses_a_truth_of_another_kind(name, of_objects, of_texts):
+  if name == "perplexity":
+    return  # its rows were measured
+  row = ROW | OWN.get(name, {})
+  wrong = row | ({"objects": of_objects} if name in OF_OBJECTS else {"suffix": of_texts})
+  with pytest.raises(errors.UserError, match="; wanted "):
+    metrics.resolve(name)([row, wrong])
+
+
+def test_rows_without_a_truth_do_not_keep_others_from_their_score(name):
+  row = ROW | OWN.get(name, {})
+  one_of_each = ("pope", "pope_official", "mmvp", "tallyqa", "science_qa", "perplexity")
+  if name in one_of_each:
+    return  # their data have an answer for every question
+  empty = {**row, "suffix": [], "objects": []}
+  assert metrics.resolve(name)([row, row, empty])
 
 
 def test_every_metric_says_of_each_row_how_good_it_is(name):

@@ -73,5 +73,10 @@ def test_worked_example(prediction, iou):
   assert got["total"] == 1
 
 
-def test_rows_without_a_truth_do_not_count():
-  assert refseg.refseg([{"prediction": "", "objects": [], "pred_objects": []}]) == {}
+def test_rows_without_a_truth_do_not_count_and_those_without_a_mask_for_their_box():
+  truth = np.ones((8, 8), bool)
+  row = _row("<loc0000><loc0000><loc1023><loc1023>" + CODES, np.ones((64, 64)), truth, [0, 0, 8, 8])
+  empty = {"prediction": "", "objects": [], "pred_objects": []}
+  boxed = {**row, "objects": [{"box": [0, 0, 8, 8]}], "height": 8, "width": 8}
+  want = {"miou": 1, "boxacc/0.5": 1, "boxacc/0.75": 1, "invalid": 0, "total": 2}
+  assert refseg.refseg([row, empty, boxed]) == pytest.approx(want)

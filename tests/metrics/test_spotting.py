@@ -37,4 +37,3 @@ def test_words_count_over_all_pictures():
   assert spotting.text_spotting(rows) == {"f1": 0, "precision": 0, "recall": 0}
   rows = [{"objects": [EXIT], "pred_objects": [EXIT]}, {"objects": [EXIT], "pred_objects": []}]
   assert spotting.text_spotting(rows) == pytest.approx({"f1": 2 / 3, "precision": 1, "recall": 0.5})
-  assert spotting.text_spotting([{"objects": [], "pred_objects": []}]) == {}
