@@ -298,7 +298,7 @@ def evaluate(
 
   Args:
     data: a source, as `jsonl` and its like give it.
-    metric: a name in metrics.METRICS.
+    metric: a name in metrics.METRICS; "": nothing is scored, the predictions are written.
     every: fraction of the training between two runs; 1.0: only at the end.
     max_new_tokens: longest answer.
     batch_size: examples at a time, over all devices.

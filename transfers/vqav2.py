@@ -27,7 +27,7 @@ def get_config(arg=None):
   c.train.data.vqav2 = _vqa("train + validation" if a.final else "train + validation[:-10240]")
   minival = "validation[-10240:]"
   common.add_evals(c, _vqa, "vqa_v2", 1 / 4, minitrain="train[:5120]", minival=minival)
-  common.add_evals(c, _vqa, "vqa_v2", 1.0, test="test + test-dev")
+  common.add_evals(c, _vqa, "", 1.0, test="test + test-dev")  # a server has its answers
   common.add_perplexity(c, _vqa, 1 / 4, minitrain="train[:20_864]", minival=minival)
   common.add_evals(c, _zero_shot("mmvp"), "mmvp", 1.0, mmvp="test")
   for kind in ("random", "popular", "adversarial"):

@@ -148,6 +148,7 @@ def _chosen(settings, regex: str) -> list[str]:
 def _open(given, names: list[str]) -> tuple:
   """The checked config and what its evaluations start from; nothing is computed."""
   from paligemma_jax.data import pipeline
+  from paligemma_jax.evals import checks
   from paligemma_jax.train import settings, setup
 
   c = settings.check(given, train=False)
@@ -163,6 +164,7 @@ def _open(given, names: list[str]) -> tuple:
     }
     text_len = 0 if c.input.truncate else c.input.text_len
     pipeline.check(paths, inputs.processor, text_len, train=whole)
+  checks.check({name: c.evals[name] for name in names}, inputs.codec)
   return c, inputs
 
 

@@ -150,6 +150,20 @@ def with_objects(record: dict, rules: Rules, size: tuple[int, int] = (1024, 1024
   return {**record, "objects": found}
 
 
+def as_row(record: dict, rules: Rules) -> dict:
+  """The record with "suffix" and "objects" as the rows of evaluations have them, from it alone.
+
+  Boxes that an answer names are those in a picture of 1024 x 1024 pixels; codes of masks are 0.
+  """
+  record = with_objects(record, rules)
+  if rules.task in TEXTS:
+    suffix = answers(record, rules, indexed(record) if rules.task == "options" else record)
+  else:
+    suffix = drafts(record, rules)[0].suffix
+  objects = record.get("objects")
+  return {**record, "suffix": suffix, "objects": objects if isinstance(objects, list) else []}
+
+
 def named_boxes(record: dict, rules: Rules) -> str:
   """The answer of a record without "objects" that names boxes; "" where there is none."""
   found = record.get(rules.suffix)

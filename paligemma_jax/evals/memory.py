@@ -9,6 +9,7 @@ import numpy as np
 from paligemma_jax import errors, structs
 from paligemma_jax.data import examples as records
 from paligemma_jax.data import prepare, sources, tasks
+from paligemma_jax.evals import checks
 from paligemma_jax.processing import image
 
 Pairs = Iterable[tuple[list[np.ndarray], dict]]
@@ -28,16 +29,31 @@ def examples(
     errors.UserError: no such file, a missing key, a picture or mask that cannot be read.
   """
   if not isinstance(rows, str | os.PathLike):
-    yield from (_in_memory(i, row) for i, row in enumerate(rows))
+    yield from (_in_memory(f"rows[{i}]", i, row) for i, row in enumerate(rows))
     return
-  source = sources.open_source({"path": os.fspath(rows)}, "rows")
-  if not any("objects" in source[i] for i in range(len(source))):
-    task = "text"  # its prompts and answers are written out, boxes with <loc> tokens
-  rules = tasks.Rules(task)
-  codes = prepare.mask_codes(source, codec) if task == "segment" and codec is not None else None
+  source, rules = _of_file(rows, task)
+  in_masks = rules.task == "segment" and codec is not None
+  codes = prepare.mask_codes(source, codec) if in_masks else None
   for i in range(len(source)):
     example = records.make(source, i, rules, codes=codes[i] if codes else None, extras=True)
     yield example.images, example.extras
+
+
+def truths(rows: list[dict] | str | os.PathLike, task: str) -> Iterator[tuple[str, dict]]:
+  """Pairs (place, row) of the same examples before any picture is read, as `evals.checks` asks.
+
+  Args:
+    rows, task: as in `examples`.
+
+  Raises:
+    errors.UserError: no such file, or a missing key.
+  """
+  if not isinstance(rows, str | os.PathLike):
+    for i, row in enumerate(rows):
+      _need_keys(row, f"rows[{i}]")
+      yield f"rows[{i}]", tasks.with_objects(row, tasks.Rules())
+    return
+  yield from checks.rows_of(*_of_file(rows, task))
 
 
 def batches(
@@ -62,27 +78,44 @@ def batches(
     yield batch._replace(valid=np.arange(batch_size) < len(chunk)), [row for _, row in chunk]
 
 
-def _in_memory(i: int, row: dict) -> tuple[list[np.ndarray], dict]:
-  place = f"rows[{i}]"
+def _of_file(path: str | os.PathLike, task: str) -> tuple[sources.Source, tasks.Rules]:
+  source = sources.open_source({"path": os.fspath(path)}, "rows")
+  if not any("objects" in source[i] for i in range(len(source))):
+    task = "text"  # its prompts and answers are written out, boxes with <loc> tokens
+  return source, tasks.Rules(task)
+
+
+def _need_keys(row: dict, place: str) -> None:
   for key in ("image", "prefix"):
     if key not in row:
       raise errors.UserError(f'{place}: no key "{key}" (found: {", ".join(map(str, row))})')
+
+
+def _in_memory(place: str, i: int, row: dict) -> tuple[list[np.ndarray], dict]:
+  _need_keys(row, place)
   given = row["image"] if isinstance(row["image"], list | tuple) else [row["image"]]
   pictures = [image.decode(one) for one in given]
-  height, width = pictures[-1].shape[:2]
-  row = {"id": i, "height": height, "width": width, **row}
-  if "objects" in row:
-    row["objects"] = [_opened(o, place) for o in row["objects"]]
-  row = tasks.with_objects(row, tasks.Rules(), (height, width))
-  return pictures, row
+  names = [one if isinstance(one, str) else "" for one in given]
+  size = pictures[records.object_image({**row, "image": names})].shape[:2]
+  row = {"id": i, **row, "height": size[0], "width": size[1]}
+  if row.get("objects") is not None:
+    row["objects"] = [_opened(o, size, place) for o in row["objects"]]
+  return pictures, tasks.with_objects(row, tasks.Rules(), size)
 
 
-def _opened(item: dict, place: str) -> dict:
-  """The object with its mask as bool[H, W], which may be given so, as COCO RLE or as a path."""
+def _opened(item: dict, size: tuple[int, int], place: str) -> dict:
+  """The object with its mask as bool[H, W], which may be an array, COCO RLE or a path."""
   mask = item.get("mask")
-  return (
-    {**item, "mask": records.read_mask(mask, "", place)} if isinstance(mask, str | dict) else item
+  if mask is None:
+    return item
+  mask = (
+    records.read_mask(mask, "", place) if isinstance(mask, str | dict) else np.asarray(mask) > 0
   )
+  if mask.shape != size:
+    raise errors.UserError(
+      f"{place}: a mask has the shape {mask.shape}, the picture {size}; give masks of the whole picture"
+    )
+  return {**item, "mask": mask}
 
 
 def _first(row: dict) -> str:

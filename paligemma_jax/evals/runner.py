@@ -18,20 +18,11 @@ from paligemma_jax import vlm as vlms
 from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import score as scoring
-from paligemma_jax.evals import hosts, memory, objects, perplexity
+from paligemma_jax.evals import checks, hosts, memory, objects, perplexity
 
 Batches = Iterable[tuple[structs.Batch, list[dict]]]
 Scores = dict[str, float]
 _SURE = "spans and log-probabilities"  # key of a row until its boxes are read
-# Scores of boxes and masks -> the task whose answers hold them.
-_OBJECT_TASKS = {
-  metrics.METRICS[name]: task
-  for task, names in {
-    "detect": ("boxes", "detection", "text_spotting"),
-    "segment": ("masks", "refseg"),
-  }.items()
-  for name in names
-}
 
 
 def run(
@@ -97,8 +88,8 @@ class Evaluator:
   ) -> tuple[Scores, list[dict]]:
     """Answers and scores.
 
-    Beside "mask_iou" or "miou" stands "…_ceiling": what the true masks reach after the codec, which
-    a perfect answer cannot beat.
+    Beside "mask_iou" or "miou" stands "…_ceiling" where the true suffixes hold codes: what the true
+    masks reach after the codec, which a perfect answer cannot beat.
 
     Args:
       batches: pairs (this process's Batch, rows), every batch of one shape.
@@ -119,8 +110,9 @@ class Evaluator:
     batches = hosts.counted(batches, sizes)
     scores, rows = run(batches, answer, score, lambda rows: read(hosts.gathered(rows, sizes)))
     name = next((name for name in ("mask_iou", "miou") if name in scores), None)
-    if name and self.codec is not None:
-      truths = read([{**row, "prediction": _first(row["suffix"])} for row in rows])
+    told = [_first(row.get("suffix")) for row in rows]
+    if name and all("<seg" in text for text, row in zip(told, rows) if row["objects"]):
+      truths = read([{**row, "prediction": text} for row, text in zip(rows, told)])
       scores = {**scores, f"{name}_ceiling": score(truths)[name]}
     return scores, rows
 
@@ -173,7 +165,7 @@ class Evaluator:
     encode = self.processor.need_tokenizer().encode
 
     def answer(batch, rows):
-      lists, size = [_choices(answers, row) for row in rows], len(batch.valid)
+      lists, size = [checks.choices(answers, row) for row in rows], len(batch.valid)
       ids = [[encode(text) for text in one] for one in lists]
       valid = iter(ids)  # a row that only fills the batch has no answers
       everywhere = sharding.gather_rows([next(valid) if v else [] for v in batch.valid])
@@ -242,7 +234,7 @@ def run_config(
       raise errors.UserError(f"evals.{name} is unknown{errors.did_you_mean(name, evals)}")
   scores = {name: metrics.resolve(evals[name]["metric"], f"evals.{name}.metric") for name in chosen}
   for name in chosen:
-    _check_codec(scores[name], codec, f"evals.{name}: ", "set --config.input.codec=FILE")
+    checks.check_codec(scores[name], codec, checks.SET_CODEC, f"evals.{name}: ")
   evaluator = Evaluator(model, params, processor, codec, mesh, rules, config["seed"])
   results = {}
   for name in chosen:
@@ -268,13 +260,13 @@ def run_config(
       if is_likelihood:
         results[name] = evaluator.measure(shown)
       else:
-        has_objects = one["data"]["task"] not in tasks.TEXTS or scores[name] in _OBJECT_TASKS
+        has_objects = {one["data"]["task"], checks.task_of(scores[name])} - set(tasks.TEXTS)
         results[name] = evaluator.answer(
           shown,
           scores[name],
           one["max_new_tokens"],
           one["sampler"],
-          has_objects,
+          bool(has_objects),
           one.get("constrain", ""),
           one.get("answers", ()),
         )
@@ -309,24 +301,24 @@ def evaluate(
     max_new_tokens: longest answer.
     batch_size: examples at a time.
     sampler: as `paligemma generate --sampler`.
-    codec: parameters of `models.vqvae`, for masks.
+    codec: parameters of `models.vqvae`, for masks; None: the model's own.
     constrain: as `generate`.
     answers: among which to choose instead of generating; "{field}" for those in a key of the row.
 
   Raises:
-    errors.UserError: an unknown metric, a picture or line that cannot be read, no rows.
+    errors.UserError: an unknown metric, a picture or line that cannot be read, no rows, or none
+      with something to compare with.
   """
-  score = metrics.resolve(metric)
-  _check_codec(score, codec, "", "give codec=vqvae.load(FILE)")
-  is_likelihood = score is metrics.METRICS["perplexity"]
-  task = _OBJECT_TASKS.get(score, "text")
+  score, codec = metrics.resolve(metric), vlm.codec if codec is None else codec
+  is_likelihood, task = score is metrics.METRICS["perplexity"], checks.task_of(score)
+  checks.check_codec(score, codec, "give codec=vqvae.load(FILE)")
+  checks.check_rows(memory.truths(rows, task), score, answers)
   pairs = memory.examples(rows, task, codec)
   batches = memory.batches(pairs, vlm.processor, batch_size, with_suffix=is_likelihood)
   evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec)
   if is_likelihood:
     return evaluator.measure(batches)[0]
-  has_objects = score in _OBJECT_TASKS
-  how = max_new_tokens, sampler, has_objects, constrain, answers
+  how = max_new_tokens, sampler, task != "text", constrain, answers
   return evaluator.answer(batches, score, *how)[0]
 
 
@@ -336,28 +328,10 @@ def _watched(batches: Batches, watch: Callable[[], None]) -> Batches:
     yield pair
 
 
-def _check_codec(score: Callable, codec: dict | None, where: str, what_to_do: str) -> None:
-  if _OBJECT_TASKS.get(score) == "segment" and codec is None:
-    raise errors.UserError(f"{where}masks are scored, but there is no mask codec; {what_to_do}")
-
-
 def _with_unreadable(scores: Scores, rows: list[dict], unreadable: dict[str, str]):
   """The results with the number of examples that were left out, if there are any."""
   count = len(sharding.gather_rows([{"place": place} for place in unreadable]))
   return ({**scores, "unreadable": float(count)} if count else scores), rows
-
-
-def _choices(answers: Sequence[str], row: dict) -> list[str]:
-  """The answers that a row may have."""
-  found = []
-  for text in answers:
-    key = text[1:-1] if text.startswith("{") and text.endswith("}") else None
-    if key is not None and key not in row:
-      raise errors.UserError(f'answers: no key "{key}" in the rows (found: {", ".join(row)})')
-    found += [text] if key is None else [row[key]] if isinstance(row[key], str) else row[key]
-  if not found:
-    raise errors.UserError(f"answers: row {row.get('id')} has none to choose from")
-  return found
 
 
 def _scored(answers: list[str], logprobs: np.ndarray) -> dict:

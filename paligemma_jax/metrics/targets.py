@@ -79,7 +79,7 @@ def _to_find(row: dict) -> list[dict]:
 
 
 def _masked(row: dict) -> list[dict]:
-  return [o for o in objects(row) if o.get("mask") is not None]
+  return [o for o in objects(row) if o.get("mask") is not None or o.get("codes") is not None]
 
 
 ANSWERS = Target(

@@ -13,6 +13,7 @@ import ml_collections
 from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
+from paligemma_jax.evals import checks
 from paligemma_jax.models import variants
 from paligemma_jax.train import (
   compilations,
@@ -92,7 +93,7 @@ def _train(
 
     resumed = start is not None
     inputs = setup.open_inputs(c, workdir / CHECKPOINTS / str(start) if resumed else None)
-    _check_data(c, inputs.processor)
+    _check_data(c, inputs.processor, inputs.codec)
     parts = setup.prepare(c, inputs)
     optimizer = make_optimizer(c, parts.model.config, total, data_size)
     stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
@@ -160,7 +161,7 @@ def _total_steps(t: ml_collections.ConfigDict) -> tuple[int, int]:
   return schedule.duration("total", options, **sizes), data_size
 
 
-def _check_data(c: ml_collections.ConfigDict, processor) -> None:
+def _check_data(c: ml_collections.ConfigDict, processor, codec: dict | None) -> None:
   """Raises a UserError with everything that is wrong with the data, before any device is used."""
   whole = {f"train.data.{name}": source for name, source in c.train.data.items()}
   prompts = {}
@@ -170,6 +171,7 @@ def _check_data(c: ml_collections.ConfigDict, processor) -> None:
   text_len = 0 if c.input.truncate else c.input.text_len  # 0: lengths do not matter
   pipeline.check(whole, processor, text_len)
   pipeline.check(prompts, processor, text_len, train=False)
+  checks.check(c.evals, codec)
 
 
 def _checkpointer(c: ml_collections.ConfigDict, workdir: storage.Path, create: bool = False):

@@ -188,7 +188,7 @@ def _compare_values(c: dict, has_data: bool) -> list[str]:
   elif train["patience"]:
     found.append("train.patience needs checkpoint.best, the score to wait for")
   for name, e in c["evals"].items():
-    if isinstance(e["metric"], str):
+    if isinstance(e["metric"], str) and e["metric"]:
       one_of(f"evals.{name}.metric", e["metric"], METRICS)
     if not 0 < e["every"] <= 1:
       found.append(f"evals.{name}.every is a fraction of the training, 0..1; found {e['every']}")

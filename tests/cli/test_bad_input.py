@@ -68,6 +68,15 @@ def test_a_box_outside_the_picture(train, write_jsonl, pictures):
   assert "boxes.jsonl:17: " in said and "400" in said and "40 x 30" in said
 
 
+def test_an_evaluation_that_has_nothing_to_compare_with(train, refuse, examples, ckpt):
+  data = examples()
+  words = "evals.val: no objects to compare with in 20 examples; "
+  assert words in train(data, "--config.evals.val.metric=boxes", args=f",val={data}")
+  config = f"transfers/forkme.py:train={data},val={data},init={ckpt}"
+  more = ("--ckpt", ckpt, "--evals", "val", "--config.evals.val.metric=boxes")
+  assert words in refuse("eval", "--config", config, *more)
+
+
 def test_suffixes_longer_than_text_len_are_counted(train, examples):
   said = train(examples(suffix="yes " * 100), args=",text_len=32")
   assert "text_len 32 would cut 1 of 20 examples" in said and "data.jsonl:17" in said

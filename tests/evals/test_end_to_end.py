@@ -29,7 +29,8 @@ def vlm():
   cfg = toy.config()
   params = sharding.unflatten({k: jnp.asarray(v) for k, v in toy.flat_params(cfg).items()})
   made = processor.Processor(toy.tokenizer(), cfg.img.res, cfg.img.num_tokens, text_len=48)
-  return types.SimpleNamespace(model=paligemma.PaliGemma(cfg), params=params, processor=made)
+  model = paligemma.PaliGemma(cfg)
+  return types.SimpleNamespace(model=model, params=params, processor=made, codec=None)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,13 @@ def test_results_do_not_depend_on_the_batch_size_even_when_sampling(vlm, codec, 
   texts = [row["prediction"] for row in results["answer"][1]]
   assert [row["prediction"] for row in rows] == texts
   assert len(set(texts)) > 1
+
+
+def test_samples_are_drawn_anew_with_another_seed(vlm, codec, source, results):
+  config = _config(source, batch_size=2) | {"seed": 1}
+  ((_, rows),) = _run(vlm, codec, config, names=["answer"]).values()
+  texts = [row["prediction"] for row in results["answer"][1]]
+  assert [row["prediction"] for row in rows] != texts
 
 
 def test_constrained_answers_are_boxes_with_a_score(vlm, codec, source):
@@ -176,6 +184,7 @@ def test_the_limit_keeps_the_first_examples(vlm, codec, source):
 
 
 def test_the_public_function_scores_a_file_as_a_config_does(vlm, codec, source, results):
+  vlm = types.SimpleNamespace(**vars(vlm) | {"codec": codec})  # as the checkpoint has it
   for name, (_, metric) in TASKS.items():
     got = paligemma_jax.evaluate(
       vlm,
@@ -183,7 +192,6 @@ def test_the_public_function_scores_a_file_as_a_config_does(vlm, codec, source, 
       metric,
       max_new_tokens=4,
       batch_size=2,
-      codec=codec,
       sampler=SAMPLERS.get(name, "greedy"),
     )
     assert got == pytest.approx(results[name][0], rel=1e-4), name

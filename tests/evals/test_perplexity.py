@@ -55,8 +55,9 @@ def test_without_supervised_tokens_it_is_zero():
   assert (total[0], mean[0]) == (0, 0)
 
 
-def test_the_step_equals_the_logits_of_the_model():
-  cfg = toy.config(vocab_size=60)
+@pytest.mark.parametrize("cap", [0.0, 0.5])  # none, and half a nat
+def test_the_step_equals_the_logits_of_the_model(cap):
+  cfg = toy.config(vocab_size=60, final_logits_softcap=cap)
   model = paligemma.PaliGemma(cfg)
   params = sharding.unflatten({k: jnp.asarray(v) for k, v in toy.flat_params(cfg).items()})
   rng = np.random.default_rng(0)
@@ -77,6 +78,14 @@ def test_the_step_equals_the_logits_of_the_model():
   want = -(logp * mask_loss[:, 1:]).sum(1)
   np.testing.assert_allclose(total, want, rtol=1e-4)
   np.testing.assert_allclose(mean, want / [2, 4], rtol=1e-4)
+
+
+def test_rows_without_an_answer_do_not_count_and_what_is_no_number_is_infinite():
+  rows = [{"suffix": s, "nll_sum": 2.0, "nll_avg": 1.0} for s in ("a", ["b"])]
+  none = [{"suffix": s, "nll_sum": 9.0, "nll_avg": 9.0} for s in (None, [])]
+  assert likelihood.perplexity(rows + none) == {"sum": 2.0, "avg": 1.0}
+  broken = rows[0] | {"nll_sum": float("nan"), "nll_avg": float("nan")}
+  assert likelihood.perplexity([*rows, broken]) == {"sum": np.inf, "avg": np.inf}
 
 
 def test_padding_rows_of_the_last_batch_do_not_count():

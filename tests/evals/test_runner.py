@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import errors, metrics
-from paligemma_jax.evals import runner
+from paligemma_jax.evals import checks, runner
 
 
 def _batch(*valid):
@@ -74,15 +74,15 @@ def test_mistakes_in_the_config_are_told_before_anything_runs(config, names, mes
 
 def test_answers_to_choose_from_may_stand_in_the_row():
   row = {"id": 3, "choices": ["a", "b"], "hint": "c"}
-  assert runner._choices(("yes", "{choices}", "{hint}"), row) == ["yes", "a", "b", "c"]
+  assert checks.choices(("yes", "{choices}", "{hint}"), row) == ["yes", "a", "b", "c"]
   with pytest.raises(errors.UserError, match='no key "choice" in the rows .found: id, choices'):
-    runner._choices(("{choice}",), row)
-  with pytest.raises(errors.UserError, match="row 4 has none"):
-    runner._choices(("{choices}",), {"id": 4, "choices": []})
+    checks.choices(("{choice}",), row)
+  with pytest.raises(errors.UserError, match="there are none to choose from"):
+    checks.choices(("{choices}",), {"id": 4, "choices": []})
 
 
 def test_evaluate_says_what_a_row_lacks():
-  vlm = types.SimpleNamespace(model=None, params={"llm": {"layers": {"0": {}}}}, processor=None)
+  vlm = types.SimpleNamespace(codec=None)
   with pytest.raises(errors.UserError, match=r'rows\[0\]: no key "prefix" \(found: image, prefx\)'):
     runner.evaluate(vlm, [{"image": "a.png", "prefx": "x"}])
   with pytest.raises(errors.UserError, match="no examples"):

@@ -20,6 +20,11 @@ EXCEPTIONS = {
   ("refcoco_seg", "text_len"): "48 as published; answers always have 20 tokens",
   ("table_structure", "text_len"): "the longest answer; prompt and answer together have as many",
 }
+# Whose test split has no answers: a server scores what is predicted.
+ON_A_SERVER = {
+  "aokvqa_da", "aokvqa_mc", "docvqa", "infovqa", "stvqa", "textvqa", "vizwizvqa", "vqav2",
+}  # fmt: skip
+NOTHING_TO_MEASURE = {"aokvqa_mc/test/pplx"}  # the reference takes the last option for the answer
 METRICS = {  # the reference's evaluator -> ours
   "coco_caption": {"cider", "caption", "nocaps"}, "vqav2": {"vqa_v2"}, "vqa": {"vqa", "vqa_lower"},
   "chartqa": {"relaxed_accuracy"}, "segmentation": {"refseg"},
@@ -38,7 +43,12 @@ RUNS = [
   if h
 ]
 TRAINED = [e for e in references.ENTRIES if e["train_split_tune"]]
-EVALUATED = [(e, one) for e in references.ENTRIES for one in e["evals"] or ()]
+EVALUATED = [
+  (e, one)
+  for e in references.ENTRIES
+  for one in e["evals"] or ()
+  if one["name"] not in NOTHING_TO_MEASURE
+]
 
 
 def config(entry, arg=""):
@@ -156,8 +166,10 @@ def test_evaluations(entry, one):
   if one["evaluator"] == "perplexity":
     assert ours.metric == "perplexity" and ours.batch_size == c.train.batch_size
   else:
-    assert ours.metric in METRICS.get(one["evaluator"], {one["evaluator"]})
-    if one["evaluator"] == "vqa":
+    on_a_server = entry["id"] in ON_A_SERVER and one["name"].endswith("/test")
+    known = {""} if on_a_server else METRICS.get(one["evaluator"], {one["evaluator"]})
+    assert ours.metric in known
+    if one["evaluator"] == "vqa" and not on_a_server:
       assert (ours.metric == "vqa_lower") == bool(entry["evaluator_to_lower"])
     want = one["batch_size"] or entry["eval_batch_size"]
     assert agree(entry, "batch_size", ours.batch_size, want)
