@@ -9,7 +9,18 @@ from collections.abc import Callable
 import numpy as np
 
 from paligemma_jax import errors, storage
-from paligemma_jax.checkpoint import atomic, hf, lazy, manifest, names, npz, source, steps, stream
+from paligemma_jax.checkpoint import (
+  atomic,
+  contents,
+  hf,
+  lazy,
+  manifest,
+  names,
+  npz,
+  source,
+  steps,
+  stream,
+)
 from paligemma_jax.models import variants
 
 Source = source.Source
@@ -50,12 +61,8 @@ def open(path: str | pathlib.Path) -> Source:
     found = sorted(p for p in folder.glob("*.npz") if p.name not in source.ASSETS)
     if len(found) == 1:
       return npz.open(str(found[0]))
-    raise errors.UserError(
-      f"{path} holds no checkpoint (found: {source.listed(sorted(p.name for p in folder.iterdir()))}); "
-      "expected an npz, config.json with safetensors, or a folder of steps"
-    )
   if folder.exists():
-    raise errors.UserError(f"{path} is of no known format ({', '.join(FORMATS)}); is it an npz?")
+    raise errors.UserError(contents.described(folder))
   if _HUB_ID.fullmatch(path) and not path.startswith("."):
     return open(_download(path))
   raise errors.UserError(f"{path} does not exist")

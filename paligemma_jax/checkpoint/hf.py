@@ -6,12 +6,22 @@ Gemma or SigLIP alone. Written under the names published in 2024, which every re
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import atomic, hf_config, lazy, names, shards, source, stream
+from paligemma_jax.checkpoint import (
+  atomic,
+  contents,
+  hf_config,
+  lazy,
+  names,
+  shards,
+  source,
+  stream,
+)
 from paligemma_jax.models import variants
 
 META = "paligemma_jax"  # key of config.json under which we keep `meta`
@@ -20,25 +30,29 @@ META = "paligemma_jax"  # key of config.json under which we keep `meta`
 def is_mine(path: str) -> bool:
   """Whether `path` is a folder with a config.json beside safetensors."""
   folder = pathlib.Path(path)
-  return (folder / "config.json").is_file() and (
-    any(folder.glob("*.safetensors")) or (folder / shards.INDEX).exists()
-  )
+  weights = (*folder.glob("*.safetensors"), *folder.glob("*" + contents.INDEX))
+  return (folder / "config.json").is_file() and bool(weights)
 
 
 def open(path: str) -> source.Source:
   """Opens a folder of PaliGemma, or of a Gemma or SigLIP for initialisation.
 
   Raises:
-    UserError: config.json is damaged or of another model, shards are missing or truncated, tensors
-      are missing, unexpected or mis-shaped.
+    UserError: config.json is damaged or of another model, the weights are quantised or in two sets,
+      shards are missing or damaged, tensors are missing, unexpected or mis-shaped.
   """
   folder = pathlib.Path(path)
   try:
     stored = json.loads((folder / "config.json").read_text())
-    config = hf_config.read(stored, str(folder / "config.json"))
-  except (ValueError, TypeError, AttributeError) as e:
+    quantised = contents.quantisation(stored)
+    config = None if quantised else hf_config.read(stored, str(folder / "config.json"))
+  except (ValueError, TypeError, AttributeError, RecursionError) as e:
     raise errors.UserError(f"{folder / 'config.json'} is damaged ({e!r}); copy it again") from e
-  found, spelled = _normalised(shards.read_folder(folder), str(path))
+  if quantised:
+    raise contents.unread(path, quantised)
+  tensors = shards.read_folder(folder, source.ASSETS)
+  _check_kind(tensors, str(path))
+  found, spelled = _normalised(tensors, str(path))
   head = found.pop(names.HEAD, None)
   arrays = _assemble(found, spelled, config, str(path))
   table = found.get(names.TABLE)
@@ -53,11 +67,33 @@ def open(path: str) -> source.Source:
   )
 
 
-def _normalised(tensors: dict[str, lazy.Stored], where: str):
+# Ends of names -> what left them. Some tools say in the names alone that weights are quantised.
+_KINDS = (
+  (r"\.lora_.*|\.base_layer\..*|\.modules_to_save\..*", "an adapter of peft, not merged"),
+  (r"\.(absmax|nested_absmax|quant_map|SCB)|\.quant_state\..*", "bitsandbytes"),
+  (r"\.(qweight|qzeros|g_idx)", "GPTQ or AWQ"),
+  (r"\.(scales|biases)", "MLX"),
+  (r"\.weight_(packed|scale|scale_inv|zero_point|shape)", "fp8 or compressed-tensors"),
+)
+
+
+def _check_kind(tensors: Iterable[str], where: str):
+  """Raises a UserError when names tell that the tensors are not those of a plain model."""
+  for pattern, kind in _KINDS:
+    for name in tensors:
+      if re.search(f"({pattern})$", name):
+        if kind is _KINDS[0][1]:
+          advice = "merge it with merge_and_unload and save the model again"
+          raise errors.UserError(f"{where} holds the layers of {kind} ({name}); {advice}")
+        raise contents.unread(where, f"by {kind}: {name}")
+
+
+def _normalised(tensors: dict[str, lazy.Array], where: str):
   """Returns (canonical name -> tensor, canonical name -> name in the file)."""
   found, spelled = {}, {}
+  plain_names = names.unwrapped(tensors)
   for name, x in tensors.items():
-    plain = names.canonical(name)
+    plain = names.canonical(plain_names[name])
     if names.IGNORED.fullmatch(plain):
       continue
     if plain in found:
@@ -84,6 +120,8 @@ def _assemble(found, spelled, config: hf_config.Read, where: str) -> dict[str, l
   wanted = {s.theirs: s.shape for s in slots}
   if names.TABLE in wanted:
     wanted[names.TABLE] = (config.rows, config.llm.width)
+  opaque = {spelled[n]: x.code for n, x in found.items() if isinstance(x, lazy.Opaque)}
+  source.refuse_dtypes(where, opaque)
   source.compare(
     where,
     {spelled[n]: x.shape for n, x in found.items()},
@@ -93,12 +131,11 @@ def _assemble(found, spelled, config: hf_config.Read, where: str) -> dict[str, l
   parts = {}
   for s in slots:
     x = found[s.theirs]
-    if x.dtype not in lazy.FLOATS.values():
-      raise errors.UserError(f"{where}: {spelled[s.theirs]} is not of {', '.join(lazy.FLOATS)}")
     if s.theirs == names.TABLE:
       whole = lazy.Part(x, slice(0, config.llm.vocab_size))
     else:
       whole = names.from_theirs(s, x)
+    whole = lazy.computable(whole)
     parts.setdefault(s.ours, {}).setdefault(s.layer, {})[s.part] = whole
   return {name: _join(parts[name]) for name in ours}
 

@@ -6,6 +6,7 @@ older towers one entry per layer (`encoderblock_0`, …), and DeepMind's raw Gem
 """
 
 import re
+from collections.abc import Iterable
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import lazy, source
@@ -16,6 +17,11 @@ _RAW_ROWS = 256_128
 
 # What a SigLIP checkpoint has beside the tower: pooling head, text tower, temperature and bias.
 _SIGLIP = re.compile(r"img/MAPHead_0/.*|txt/.*|[tb]")
+# Where the names of a model or of a tower begin.
+_ROOT = re.compile(
+  r"params|opt|img|llm|txt|embedd(er|ing)|(T|t)ransformer|pos_embedding|head|MAPHead_0|layers?(_\d+)?"
+  r"|final_norm|encoderblock(_\d+)?|encoder_norm"
+)
 _LAYER = re.compile(r"(.*/)?(encoderblock|layer)_(\d+)/(.*)")
 _STACK = {"encoderblock": "encoderblock", "layer": "layers"}
 
@@ -34,6 +40,7 @@ def normalise(arrays: dict[str, lazy.Array], tree: str, where: str):
   Raises:
     UserError: no tensors are left, layers are missing, or a dtype is none of a model's.
   """
+  arrays = {plain: arrays[name] for name, plain in _unwrapped(arrays).items()}
   for prefix in ("params/", "opt/target/"):
     if any(name.startswith(prefix) for name in arrays):
       arrays = {n.removeprefix(prefix): x for n, x in arrays.items() if n.startswith(prefix)}
@@ -47,10 +54,21 @@ def normalise(arrays: dict[str, lazy.Array], tree: str, where: str):
       tops = sorted({n.split("/")[0] for n in arrays})
       raise errors.UserError(f'{where}: there is no "{tree}" in it (found: {", ".join(tops)})')
     arrays = chosen
-  for name, x in arrays.items():
-    if x.dtype not in lazy.FLOATS.values():
-      raise errors.UserError(f"{where}: {name} is {x.dtype}, not of {', '.join(lazy.FLOATS)}")
+  arrays = {name: lazy.computable(x) for name, x in arrays.items()}
+  other = {name: str(x.dtype) for name, x in arrays.items() if x.dtype not in lazy.FLOATS.values()}
+  source.refuse_dtypes(where, other)
   return arrays, _kind(arrays, tree)
+
+
+def _unwrapped(names: Iterable[str]) -> dict[str, str]:
+  """Name -> name without what all share before the names of a model begin ("state/", "module.")."""
+  parts = {name: re.split(r"[/.]", name) for name in names}
+  shared = 0
+  for column in zip(*parts.values()):
+    if len(set(column)) > 1 or _ROOT.fullmatch(column[0]):
+      break
+    shared += len(column[0]) + 1
+  return {name: name[shared:] or name for name in parts}
 
 
 def _rooted(name: str, names) -> str:

@@ -133,6 +133,33 @@ class Stored(Array):
     return out
 
 
+class Opaque(Array):
+  """A tensor of a dtype that is none of a model's: its name and shape are known, it cannot be read.
+
+  Attributes:
+    code: what its file calls the dtype.
+  """
+
+  def __init__(self, where: str, code: str, shape: Sequence[int]):
+    self.where, self.code, self.dtype, self.shape = where, code, np.dtype(np.void), tuple(shape)
+
+  def read(self, index: Index) -> np.ndarray:
+    """Raises a UserError."""
+    raise errors.UserError(f"{self.where} is {self.code}, which is no dtype of a model")
+
+
+class Cast(Array):
+  """`base` in another dtype."""
+
+  def __init__(self, base: Array, dtype: np.dtype):
+    self.base, self.dtype, self.shape = base, np.dtype(dtype), base.shape
+
+  def read(self, index: Index) -> np.ndarray:
+    """See `Array.read`. What does not fit becomes infinite, which readers refuse."""
+    with np.errstate(over="ignore"):
+      return self.base.read(index).astype(self.dtype)
+
+
 class Moved(Array):
   """`base` with its axes in the order `axes`, as np.transpose takes them."""
 
@@ -239,6 +266,6 @@ def is_finite(x: np.ndarray) -> bool:
   return bool(np.isfinite(x).all())
 
 
-def float_name(dtype) -> str:
-  """ "bfloat16" for its dtype; the names of `FLOATS` and of all others as NumPy has them."""
-  return np.dtype(dtype).name
+def computable(x: Array) -> Array:
+  """`x`, in float32 if it is stored as float64."""
+  return Cast(x, FLOATS["float32"]) if x.dtype == np.float64 else x

@@ -201,7 +201,7 @@ def _compare(src: source.Source, config: variants.ModelConfig, found, wanted):
   if src.config is not None:
     sizes = {n: s for n, s in src.shapes.items() if n != POSEMB}
     asked = {n: s for n, s in variants.param_shapes(config).items() if n != POSEMB}
-    if sizes != asked:
+    if sizes != asked and src.config.name != config.name:
       advice = f"It holds {src.config.name}, the config asks for {config.name}; choose that variant"
   elif shapes.get(TABLE, (0,))[0] < wanted.get(TABLE, (0,))[0]:
     advice = "A bare Gemma: its table can be extended with random rows (extend_vocab)"

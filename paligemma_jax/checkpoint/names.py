@@ -7,7 +7,7 @@ bit against files written by transformers in both families.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from paligemma_jax.checkpoint import lazy
@@ -87,6 +87,15 @@ IGNORED = re.compile(
 )
 
 
+# Names of modules that wrap others: DistributedDataParallel, torch.compile, FSDP, checkpointing,
+# DeepSpeed. They stand before a name or in it, wherever a module was wrapped.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_WRAPPERS |= {"_forward_module"}
+# Where the names of a model begin; what all names share before that is of a wrapper.
+_ROOTS = {"vision_tower", "vision_model", "multi_modal_projector", "language_model", "text_model"}
+_ROOTS |= {"lm_head", "layers", "embed_tokens", "norm", "encoder", "embeddings", "post_layernorm"}
+
+
 class Slot(NamedTuple):
   """A tensor of a Hugging Face file and where its numbers stand in our tree."""
 
@@ -153,6 +162,20 @@ def to_theirs(slot: Slot, x):
   """Inverse of `from_theirs` on NumPy: our layer (and part) -> array of `slot.shape`."""
   inverse = sorted(range(len(slot.axes)), key=slot.axes.__getitem__)
   return x.transpose(inverse).reshape(slot.shape)
+
+
+def unwrapped(found: Iterable[str]) -> dict[str, str]:
+  """Name in a file -> name without what trainers' wrappers put before it or into it.
+
+  _orig_mod.model.vision_tower.x   module.paligemma.language_model._orig_mod.y
+  """
+  parts = {name: [p for p in name.split(".") if p not in _WRAPPERS] for name in found}
+  shared = 0
+  for column in zip(*parts.values()):
+    if len(set(column)) > 1 or column[0] in _ROOTS:
+      break
+    shared += 1
+  return {name: ".".join(p[min(shared, len(p) - 1) :]) for name, p in parts.items()}
 
 
 def canonical(name: str) -> str:

@@ -9,10 +9,13 @@ Beside `NAME.npz` our own files have `NAME.assets/`, with tokenizer, preprocessi
 """
 
 import json
+import math
 import pathlib
 import re
 import shutil
+import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -25,6 +28,10 @@ from paligemma_jax.models import variants
 
 CONFIG = "paligemma_jax.json"
 _PIECE = 2**24  # bytes read at a time when only the checksum matters
+# What zipfile and NumPy raise for damaged files; the second row for impossible offsets, encryption and
+# unknown compression, and from the parser of a header that is no Python literal.
+_UNREADABLE = (zipfile.BadZipFile, EOFError, ValueError, OSError, KeyError, TypeError, struct.error)
+_UNREADABLE += (ArithmeticError, RuntimeError, SyntaxError, tokenize.TokenError, MemoryError)
 
 
 def is_mine(path: str) -> bool:
@@ -88,14 +95,18 @@ class Members:
       self.zip = zipfile.ZipFile(path)
       self.file = lazy.File(path)
       infos = [i for i in self.zip.infolist() if not i.is_dir()]
-      self.crcs = []
-      self.arrays = {i.filename.removesuffix(".npy"): self._member(i) for i in infos}
+      self.crcs, self.arrays = [], {}
+      for info in infos:
+        name = info.filename.removesuffix(".npy")
+        if name in self.arrays:
+          raise ValueError(f"it has two members {name}")
+        self.arrays[name] = self._member(info)
     except FileNotFoundError as e:
       raise errors.UserError(f"{path} does not exist") from e
-    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as e:
+    except _UNREADABLE as e:
       raise errors.UserError(
-        f"{path} cannot be read as npz ({e}); it is truncated or another kind of file. "
-        "Copy it again"
+        f"{path} cannot be read as npz ({str(e) or repr(e)}); it is truncated, damaged or another "
+        "kind of file. Copy it again"
       ) from e
 
   def _member(self, info: zipfile.ZipInfo) -> lazy.Array:
@@ -105,6 +116,8 @@ class Members:
         start = f.tell()
     except (zipfile.BadZipFile, zlib.error) as e:
       raise _damaged(self.path, info) from e
+    if start + math.prod(shape) * dtype.itemsize != info.file_size:
+      raise ValueError(f"{info.filename} has {info.file_size} bytes, not those of {dtype} {shape}")
     if info.compress_type != zipfile.ZIP_STORED:
       return _oriented(
         _Inflated(self, info, start, dtype, shape[::-1] if fortran else shape), fortran
@@ -130,6 +143,8 @@ def _header(f, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
   version = np.lib.format.read_magic(f)
   read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
   shape, fortran, dtype = read[min(version[0], 2)](f)
+  if any(n < 0 for n in shape):
+    raise ValueError(f"{name} has shape {shape}")
   if dtype.kind == "V" and dtype.itemsize == 2:
     dtype = lazy.BFLOAT16
   if dtype.hasobject:

@@ -14,19 +14,27 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import lazy, stream
+from paligemma_jax.checkpoint import contents, lazy, stream
 
 MAX_SHARD = 5 * 10**9  # bytes, as in the published folders
-INDEX = "model.safetensors.index.json"
-_DTYPES = {"F32": lazy.FLOATS["float32"], "BF16": lazy.BFLOAT16, "F16": lazy.FLOATS["float16"]}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()} | {np.dtype(np.float64): "F64"}
+INDEX = "model" + contents.INDEX
+_MAX_HEADER = 10**8  # bytes, as the library has it
+_DTYPES = {
+  "F64": np.dtype(np.float64),
+  "F32": lazy.FLOATS["float32"],
+  "BF16": lazy.BFLOAT16,
+  "F16": lazy.FLOATS["float16"],
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
-def read(path: pathlib.Path) -> dict[str, lazy.Stored]:
+def read(path: pathlib.Path) -> dict[str, lazy.Array]:
   """The tensors of one file by name; nothing but the header is read.
 
+  Tensors of a dtype that is none of a model's are there, but cannot be read; see `lazy.Opaque`.
+
   Raises:
-    UserError: the file is truncated or none of its kind, or has tensors of another dtype.
+    UserError: the file is truncated, damaged or none of its kind.
   """
   size = path.stat().st_size
   file = lazy.File(path)
@@ -34,59 +42,81 @@ def read(path: pathlib.Path) -> dict[str, lazy.Stored]:
     head = bytearray(8)
     file.read_into(0, memoryview(head))
     length = int.from_bytes(head, "little")
-    if length > size - 8:
+    if length > min(size - 8, _MAX_HEADER):
       raise EOFError(f"its header asks for {length} bytes")
     header = bytearray(length)
     file.read_into(8, memoryview(header))
-    entries = json.loads(bytes(header))
+    entries = json.loads(bytes(header), object_pairs_hook=_once)
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+      raise ValueError("its header is no table of tensors")
     entries.pop("__metadata__", None)
-    end = 8 + length + max((e["data_offsets"][1] for e in entries.values()), default=0)
-  except (EOFError, ValueError, KeyError, TypeError, AttributeError) as e:
+    spans = [_span(name, e) for name, e in entries.items()]
+    end = 8 + length + max((end for _, end, _ in spans), default=0)
+    if end > size:
+      raise EOFError(f"it has {size} bytes, its header describes {end}")
+    _check_order(sorted(spans), size - 8 - length)
+    return {name: _tensor(file, name, e, 8 + length) for name, e in entries.items()}
+  except (EOFError, ValueError, TypeError, AttributeError, RecursionError) as e:
     raise errors.UserError(
-      f"{path} cannot be read as safetensors ({e}); it is truncated or another kind of file. "
-      "Copy it again"
+      f"{path} cannot be read as safetensors ({e}); it is truncated, damaged or another kind of "
+      "file. Copy it again"
     ) from e
-  if end > size:
-    raise errors.UserError(
-      f"{path} is truncated: {size} bytes, its header describes {end}. Copy it again"
-    )
-  return {name: _tensor(file, name, e, 8 + length) for name, e in entries.items()}
 
 
-def _tensor(file: lazy.File, name: str, entry: dict, start: int) -> lazy.Stored:
-  begin, end = entry["data_offsets"]
-  dtype, shape = _DTYPES.get(entry["dtype"]), entry["shape"]
-  if dtype is None:  # an integer buffer of an old release: kept, it may be one to ignore
-    return lazy.Stored(file, start + begin, np.uint8, (end - begin,))
-  if math.prod(shape) * dtype.itemsize != end - begin:
-    raise errors.UserError(f"{file.path}: {name} has {end - begin} bytes, not those of {shape}")
-  return lazy.Stored(file, start + begin, dtype, shape)
+def _once(pairs: list) -> dict:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    raise ValueError("a name stands twice in its header")
+  return found
 
 
-def read_folder(folder: pathlib.Path) -> dict[str, lazy.Stored]:
-  """The tensors of a folder: `model.safetensors`, shards by their index, or the one file there is.
+def _span(name: str, entry: dict) -> tuple[int, int, str]:
+  """(first byte, byte after the last, name) of a tensor whose entry in the header is sound."""
+  dtype, shape, offsets = (entry.get(k) for k in ("dtype", "shape", "data_offsets"))
+  counts = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [-1]
+  sound = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in counts)
+  if not sound or len(offsets) != 2 or offsets[0] > offsets[1]:
+    found = f"dtype {dtype!r}, shape {shape!r}, data_offsets {offsets!r}"
+    raise ValueError(f"the header is wrong about {name}: {found}"[:300])
+  return *offsets, name
+
+
+def _check_order(spans: list[tuple[int, int, str]], size: int):
+  """Every byte of the data belongs to one tensor."""
+  at, before = 0, "the header"
+  for begin, end, name in [*spans, (size, size, "its end")]:
+    if begin != at:
+      kind = "overlap" if begin < at else "leave bytes between them"
+      raise ValueError(f"{before} and {name} {kind}")
+    at, before = end, name
+
+
+def _tensor(file: lazy.File, name: str, entry: dict, start: int) -> lazy.Array:
+  (begin, end), shape, code = entry["data_offsets"], entry["shape"], entry["dtype"]
+  if code not in _DTYPES:
+    return lazy.Opaque(f"{file.path}: {name}", code, shape)
+  if math.prod(shape) * _DTYPES[code].itemsize != end - begin:
+    raise ValueError(f"{name} has {end - begin} bytes, not those of {code} {shape}")
+  return lazy.Stored(file, start + begin, _DTYPES[code], shape)
+
+
+def read_folder(folder: pathlib.Path, ours: tuple[str, ...] = ()) -> dict[str, lazy.Array]:
+  """The tensors of a folder: the one file of safetensors that there is, or the shards of an index.
+
+  Args:
+    folder: of the files.
+    ours: see `contents.weights`.
 
   Raises:
-    UserError: no weights, a shard that is missing, or one that lacks a tensor of the index.
+    UserError: no weights or two sets of them, a shard that is missing or damaged, an index that
+      does not fit its shards.
   """
-  index = folder / INDEX
-  if index.exists():
-    return _read_sharded(folder, index)
-  single = folder / "model.safetensors"
-  found = [single] if single.exists() else sorted(folder.glob("*.safetensors"))
-  if len(found) == 1:
-    return read(found[0])
-  others = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".safetensors"))
-  raise errors.UserError(
-    f"{folder} has no model.safetensors and no {INDEX} (found: {', '.join(others) or 'no weights'})"
-  )
+  found = contents.weights(folder, ours)
+  return _read_sharded(found) if found.name.endswith(contents.INDEX) else read(found)
 
 
-def _read_sharded(folder: pathlib.Path, index: pathlib.Path) -> dict[str, lazy.Stored]:
-  try:
-    weight_map = dict(json.loads(index.read_text())["weight_map"])
-  except (ValueError, KeyError, TypeError) as e:
-    raise errors.UserError(f"{index} is damaged ({e!r}); copy it again") from e
+def _read_sharded(index: pathlib.Path) -> dict[str, lazy.Array]:
+  folder, weight_map = index.parent, contents.weight_map(index)
   files = sorted(set(weight_map.values()))
   gone = [f for f in files if not (folder / f).is_file()]
   if gone:
@@ -94,11 +124,18 @@ def _read_sharded(folder: pathlib.Path, index: pathlib.Path) -> dict[str, lazy.S
       f"{folder}: {len(gone)} of {len(files)} shards are missing: {', '.join(gone[:5])}"
     )
   shards = {f: read(folder / f) for f in files}
-  lacking = [n for n, f in weight_map.items() if n not in shards[f]]
-  if lacking:
+  there = {(name, f) for f, tensors in shards.items() for name in tensors}
+  wrong = there ^ set(weight_map.items())
+  if wrong:
+    name, file = min(wrong)
+    said = (
+      "is in {}, which {} does not say"
+      if (name, file) in there
+      else "is not in {}, where {} has it"
+    )
     raise errors.UserError(
-      f"{folder}: {lacking[0]} is not in {weight_map[lacking[0]]}, where {INDEX} has it "
-      f"({len(lacking)} such tensors)"
+      f"{folder}: {name} {said.format(file, index.name)} ({len(wrong)} such tensors). Are index and "
+      "shards of one model?"
     )
   return {name: shards[file][name] for name, file in weight_map.items()}
 

@@ -120,6 +120,15 @@ def compare(
     raise errors.UserError(f"{where}: wrong tensors; {'; '.join(said)}. {advice}")
 
 
+def refuse_dtypes(where: str, other: Mapping[str, str]):
+  """Raises a UserError when there are tensors of an unsupported dtype, `other`: name -> dtype."""
+  if other:
+    said = listed([f"{name} is {dtype}" for name, dtype in other.items()])
+    raise errors.UserError(
+      f"{where}: unsupported dtype: {said}. What is read are {', '.join(lazy.FLOATS)} and float64"
+    )
+
+
 def listed(names: list[str]) -> str:
   """ "a, b, c, … (12 in all)"."""
   more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""

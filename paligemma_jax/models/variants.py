@@ -90,7 +90,10 @@ class ModelConfig:
 
   @property
   def name(self) -> str:
-    """A published name such as "paligemma2-10b-448", else "FAMILY-custom-RES"."""
+    """A published name such as "paligemma2-10b-448", else "FAMILY-custom-RES".
+
+    Tokens that were added to a published model do not change its name.
+    """
     for size, (img, llm) in PRESETS.items():
       if _sizes(img) == _sizes(self.img) and _dims(llm) == _dims(self.llm):
         return f"{size}-{self.img.res}"
@@ -212,9 +215,10 @@ def decoder_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
 def recognise(shapes: dict[str, tuple[int, ...]]) -> ModelConfig:
   """Returns the configuration that the shapes of a whole model's parameters imply.
 
-  Settings that shapes cannot tell (`SETTINGS`) are those of the matching preset; of a decoder
-  that is no preset, those of its family's 2B model. The number of heads of the image tower and
-  everything else is read off the shapes; a non-published patch grid must be square.
+  Settings that shapes cannot tell (`SETTINGS`) are those of the matching preset, whatever its
+  vocabulary; of a decoder that is no preset, those of its family's 2B model. The number of heads of
+  the image tower and everything else is read off the shapes; a non-published patch grid must be
+  square.
 
   Args:
     shapes: slash-joined name -> shape, layers stacked, as `param_shapes` gives them.
@@ -254,9 +258,10 @@ def recognise_decoder(shapes: dict[str, tuple[int, ...]]) -> DecoderConfig:
   found = DecoderConfig(D, L, F, N, K, H, vocab, post_norms)
   for _, llm in PRESETS.values():
     if _dims(llm) == _dims(found):
-      return llm
-  like = GEMMA2_2B if post_norms else GEMMA_2B
-  return dataclasses.replace(found, **{k: getattr(like, k) for k in SETTINGS})
+      break
+  else:
+    llm = GEMMA2_2B if post_norms else GEMMA_2B
+  return dataclasses.replace(found, **{k: getattr(llm, k) for k in SETTINGS})
 
 
 def _sizes(img: ImageConfig) -> ImageConfig:
@@ -264,5 +269,7 @@ def _sizes(img: ImageConfig) -> ImageConfig:
 
 
 def _dims(llm: DecoderConfig) -> DecoderConfig:
-  default = {f.name: f.default for f in dataclasses.fields(DecoderConfig) if f.name in SETTINGS}
+  """Without settings and vocabulary: tokens may have been added to a published decoder."""
+  other = (*SETTINGS, "vocab_size")
+  default = {f.name: f.default for f in dataclasses.fields(DecoderConfig) if f.name in other}
   return dataclasses.replace(llm, **default)

@@ -147,7 +147,7 @@ def test_a_shape_that_does_not_fit_is_named(tmp_path):
 def test_what_is_no_checkpoint(tmp_path, monkeypatch):
   (tmp_path / "notes.txt").write_text("x")
   (tmp_path / "sub").mkdir()
-  with pytest.raises(errors.UserError, match="notes.txt is of no known format"):
+  with pytest.raises(errors.UserError, match="notes.txt is no checkpoint"):
     formats.open(tmp_path / "notes.txt")
   with pytest.raises(errors.UserError, match="holds no checkpoint .found: notes.txt, sub"):
     formats.open(tmp_path)

@@ -144,6 +144,22 @@ def test_a_tokenizer_beside_a_published_file_is_found(tmp_path):
   assert formats.open(path).assets == {"paligemma_tokenizer.model": b"t"}
 
 
+@pytest.mark.parametrize(
+  "prefix", ["", "params/", "state/params/", "module.", "a/b.params/", "my/"]
+)
+def test_what_all_names_share_is_read_away(tmp_path, prefix):
+  flat = toy.flat_params(toy.config())
+  path = savez(tmp_path / "x.npz", {prefix + name: x for name, x in flat.items()})
+  toys.assert_same(formats.open(path), flat)
+  toys.assert_same(formats.open(path + ":img/head"), {n: flat[n] for n in flat if "/head/" in n})
+
+
+def test_float64_is_read_as_float32(tmp_path):
+  flat = toy.flat_params(toy.config())
+  path = savez(tmp_path / "x.npz", {n: x.astype(np.float64) for n, x in flat.items()})
+  toys.assert_same(formats.open(path), flat)
+
+
 def broken(flat, change):
   flat = dict(flat)
   change(flat)
@@ -177,6 +193,49 @@ def test_a_truncated_file_is_said_to_be(tmp_path, share):
   (tmp_path / "x.npz").write_bytes(data[: int(len(data) * share)])
   with pytest.raises(errors.UserError, match="x.npz cannot be read as npz.*truncated"):
     formats.open(tmp_path / "x.npz")
+
+
+MEMBERS = {  # content of one member of a zip -> words
+  b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4', (": "",
+  b"\x93NUMPY\x01\x00\xff\xff{}": "",
+  b"not an array": "magic string",
+  b"": "magic string",
+}
+
+
+@pytest.mark.parametrize("content", MEMBERS)
+def test_a_member_that_is_no_array_is_one_line(tmp_path, content):
+  with zipfile.ZipFile(tmp_path / "x.npz", "w") as z:
+    z.writestr("img/head/bias.npy", content)
+  with pytest.raises(
+    errors.UserError, match=f"x.npz cannot be read as npz .*{MEMBERS[content]}"
+  ) as e:
+    formats.open(tmp_path / "x.npz")
+  assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("shape", ["(2, -48)", "(1000000,)", "(47,)", "(2.0,)", "('a',)"])
+def test_a_member_of_another_size_than_its_header_says(tmp_path, shape):
+  path = savez(tmp_path / "x.npz", {"img/head/bias": np.zeros(48, np.float32)})
+  data = (tmp_path / "x.npz").read_bytes()
+  with zipfile.ZipFile(path) as z:
+    member = z.read("img/head/bias.npy")
+  member = member.replace(
+    b"'shape': (48,), }" + b" " * 12, f"'shape': {shape}, }}".ljust(29).encode()
+  )
+  assert len(member) == 128 + 192 and member not in data
+  with zipfile.ZipFile(path, "w") as z:
+    z.writestr("img/head/bias.npy", member)
+  with pytest.raises(errors.UserError, match="x.npz cannot be read as npz"):
+    formats.open(path)
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+  path = savez(tmp_path / "x.npz", {"img/head/bias": np.zeros(48, np.float32)})
+  with zipfile.ZipFile(path, "a") as z, pytest.warns(UserWarning, match="Duplicate name"):
+    z.writestr("img/head/bias.npy", z.read("img/head/bias.npy"))
+  with pytest.raises(errors.UserError, match="two members img/head/bias"):
+    formats.open(path)
 
 
 @pytest.mark.parametrize("compressed", [False, True])

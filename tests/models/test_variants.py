@@ -31,6 +31,15 @@ def test_every_variant_is_recognised_from_its_shapes(name, res):
   assert found.name == f"{name}-{res}"
 
 
+@pytest.mark.parametrize("name", NUM_PARAMS)
+@pytest.mark.parametrize("vocab_size", [257_216, 257_155, 256_000])
+def test_a_variant_is_recognised_with_any_vocabulary(name, vocab_size):
+  config = variants.preset(name, vocab_size=vocab_size)
+  found = variants.recognise(variants.param_shapes(config))
+  assert found == config  # of the 28B: queries are scaled by 144^-0.5, not by 128^-0.5
+  assert found.name == f"{name}-224"
+
+
 def test_the_query_scale_of_27b_is_by_width_per_head():
   assert variants.GEMMA2_27B.query_scale == 144**-0.5
   assert variants.GEMMA2_9B.query_scale == 256**-0.5

@@ -2,7 +2,8 @@
 
 Compared are logits (1e-4, float32) and greedy tokens (equal up to EOS), for one row and for five
 ragged prompts, with one image and with two. On the other side prompts are padded on the left, and
-`token_type_ids` are passed: without them transformers 5 makes the whole mask causal.
+`token_type_ids` are passed: without them the mask of transformers 5 is causal with eager attention
+(here), but full with SDPA when no row is padded (PaliGemma 1; tried with 5.23 and 5.24).
 """
 
 import dataclasses
