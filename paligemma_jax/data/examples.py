@@ -91,8 +91,9 @@ def make(
     objects = [record["objects"][k] for k in draft.objects] if draft.objects else []
     others = record.get("objects")
     objects = objects or (others if isinstance(others, list) else [])
-    if not is_text and (codes is not None or rules.task not in tasks.MASKED):
-      answer = draft.suffix  # else it has stand-ins
+    has_stand_ins = codes is None and rules.task in tasks.MASKED and "<seg" in draft.suffix
+    if not is_text and not has_stand_ins:
+      answer = draft.suffix
     kept = {**record, "id": record.get("id", i), "prefix": draft.prefix, "suffix": answer}
     named = [_named(given, source.folder, place, i) for given in image_list(record)]
     kept |= {"image": named if isinstance(record["image"], list) else named[0]}

@@ -196,7 +196,7 @@ class _Source:
         codes = prepare.mask_codes(records, codec)
         if augment.mirrors(rules.augment):
           mirrored = prepare.mask_codes(records, codec, mirrored=True)
-      elif needs_codes:
+      elif needs_codes and (rules.task == "segment" or prepare.has_masks(records)):
         raise errors.UserError(
           f'{name}: the task "{rules.task}" needs a mask codec; set --config.input.codec=vae-oid.npz,'
           " or train one with `paligemma codec train`"

@@ -18,8 +18,9 @@ from paligemma_jax import cache, errors
 from paligemma_jax.data import examples, files, sources, tasks
 from paligemma_jax.processing import boxes, masks
 
-_VERSION = 2  # of what the cache holds; raise it when the computation changes
+_VERSION = 3  # of what the cache holds; raise it when the computation changes
 CHUNK = 256  # masks encoded at a time
+_NO_MASK = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +28,12 @@ class MaskCodes:
   """The 16 codes of every mask of a source. Picklable: 32 bytes per mask."""
 
   first: np.ndarray  # int64[N + 1]: the objects of record i have the rows first[i]:first[i + 1]
-  codes: np.ndarray  # int16[M, 16], 0..127
+  codes: np.ndarray  # int16[M, 16], 0..127; `_NO_MASK` of an object without mask
 
-  def __getitem__(self, i: int) -> list[tuple[int, ...]]:
-    """Codes of record i, one tuple per object."""
+  def __getitem__(self, i: int) -> list[tuple[int, ...] | None]:
+    """Codes of record i, one tuple per object, None of one without mask."""
     rows = self.codes[self.first[i] : self.first[i + 1]]
-    return [tuple(int(code) for code in row) for row in rows]
+    return [None if row[0] == _NO_MASK else tuple(int(code) for code in row) for row in rows]
 
 
 def mask_codes(
@@ -43,12 +44,12 @@ def mask_codes(
   Every object is cropped to its box, resized to 64 x 64 with soft edges and encoded.
 
   Args:
-    source: its records have "objects" with "box" and "mask".
+    source: its records have "objects" with "box" and mostly "mask".
     codec: path of the codec's npz, or its parameters as `vqvae.load` returns them.
     mirrored: of the pictures mirrored left to right.
 
   Raises:
-    errors.UserError: an object without mask, an unreadable mask, or an unusable codec.
+    errors.UserError: an unreadable mask, or an unusable codec.
   """
   params = _codec(codec)
   name = _codes_key(source, params) + ("-mirrored" if mirrored else "")
@@ -127,17 +128,24 @@ def round_trip(
 
 def record_codes(
   record: dict, folder: str, codec: str | dict[str, np.ndarray], place: str = ""
-) -> list[tuple[int, ...]]:
-  """Codes of the masks of one record, one tuple per object.
+) -> list[tuple[int, ...] | None]:
+  """Codes of the masks of one record, one tuple per object, None of one without mask.
 
   Raises:
-    errors.UserError: an object has no mask, or one that cannot be read.
+    errors.UserError: a mask cannot be read.
   """
-  crops = [_crop(item, folder, place) for item in record.get("objects") or ()]
+  objects = record.get("objects") or []
+  crops = [_crop(item, folder, place) for item in objects if _has_mask(item)]
   found = []
   for start in range(0, len(crops), CHUNK):
     found += round_trip(crops[start : start + CHUNK], codec)[0]
-  return found
+  codes = iter(found)
+  return [next(codes) if _has_mask(item) else None for item in objects]
+
+
+def has_masks(source: sources.Source) -> bool:
+  """Whether any object of a source has a mask."""
+  return any(_has_mask(item) for i in range(len(source)) for item in _objects(source, i))
 
 
 def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
@@ -195,7 +203,7 @@ def _encode(crops, params):
 
 
 def _encode_all(source, params, mirrored) -> dict[str, np.ndarray]:
-  crops, codes, first = [], [], [0]
+  crops, codes, masked, first = [], [], [], [0]
 
   def flush():
     codes.append(np.asarray(_encode(crops, params))[: len(crops)].astype(np.int16))
@@ -204,6 +212,9 @@ def _encode_all(source, params, mirrored) -> dict[str, np.ndarray]:
   for i in range(len(source)):
     objects = _objects(source, i)
     for item in objects:
+      masked.append(_has_mask(item))
+      if not masked[-1]:
+        continue
       crop = _crop(item, source.folder, source.place(i))
       crops.append(crop[:, ::-1] if mirrored else crop)
       if len(crops) == CHUNK:
@@ -211,8 +222,13 @@ def _encode_all(source, params, mirrored) -> dict[str, np.ndarray]:
     first.append(first[-1] + len(objects))
   if crops:
     flush()
-  rows = np.concatenate(codes) if codes else np.zeros((0, 16), np.int16)
+  rows = np.full((len(masked), 16), _NO_MASK, np.int16)
+  rows[masked] = np.concatenate(codes) if codes else 0
   return {"first": np.array(first, np.int64), "codes": rows}
+
+
+def _has_mask(item: dict) -> bool:
+  return item.get("mask") is not None
 
 
 def _objects(source, i) -> list[dict]:
@@ -220,8 +236,6 @@ def _objects(source, i) -> list[dict]:
 
 
 def _crop(item, folder, place) -> np.ndarray:
-  if item.get("mask") is None:
-    raise errors.UserError(f'{place}: an object has no "mask"; this task needs one for each')
   try:
     mask = examples.read_mask(item["mask"], folder, place)
     return masks.crop_for_codec(mask, item["box"])

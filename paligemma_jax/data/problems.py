@@ -23,7 +23,7 @@ _OBJECT = {
   "box": "[x0, y0, x1, y1]",
   "mask": "a path or run lengths",
 }
-_KEYS = {"segment": ("label", "box", "mask"), "refer": ("sentences", "box", "mask")}  # by task
+_KEYS = {"segment": ("label", "box", "mask"), "refer": ("sentences", "box")}  # by task
 _SHOWN = 8  # places that a line names besides the first
 _LABEL_END = re.compile("[;<>]")  # see `boxes.parse_boxes`
 _TOKEN = re.compile(r"<(?:loc|seg)-?\d+>")

@@ -7,7 +7,7 @@ draws one of them, evaluation takes the first, the length check measures every o
   options   as text, "indexed_choices" and "indexed_answer" made of "choices" and "answer"
   detect    "detect cat ; dog" -> "<loc…>… cat ; <loc…>… dog"
   segment   "segment cat" -> box, 16 mask codes and label of every cat; one draft per label
-  refer     a sentence about an object -> its box and 16 mask codes; one draft per sentence
+  refer     a sentence about an object -> its box and, if it has a mask, 16 codes; one per sentence
   table     "structure", a table's tags, and a cell for each object -> HTML with boxes
 
 How drafts are drawn in training (`Rules.draw`), stateless, so that resuming is exact:
@@ -307,7 +307,9 @@ def _segment(record, rules, size, codes, rng):
   found = []
   for label in dict.fromkeys(o["label"] for o in objects):
     which = tuple(k for k, o in enumerate(objects) if o["label"] == label)
-    shown = [_coded(objects[k], label, codes, k) for k in which]
+    if codes is not None and any(codes[k] is None for k in which):
+      raise errors.UserError('an object has no "mask"; the task "segment" needs one for each')
+    shown = [_coded(objects[k], label, codes[k] if codes else _NO_CODES) for k in which]
     prefix = fill(rules.prefix or "segment {label}", {**record, "label": label})
     found.append(Draft(prefix, boxes.format_boxes(shown, *size), which))
   if not found:
@@ -318,7 +320,8 @@ def _segment(record, rules, size, codes, rng):
 def _refer(record, rules, size, codes, rng):
   found = []
   for k, item in enumerate(record["objects"]):
-    answer = boxes.format_boxes([_coded(item, "", codes, k)], *size)
+    stand_in = None if item.get("mask") is None else _NO_CODES
+    answer = boxes.format_boxes([_coded(item, "", codes[k] if codes else stand_in)], *size)
     for sentence in item["sentences"]:
       prefix = fill(rules.prefix or "{sentence}", {**record, "sentence": sentence})
       found.append(Draft(prefix, answer, (k,)))
@@ -344,8 +347,8 @@ def _table(record, rules, size, codes, rng):
   return [Draft(fill(rules.prefix, record), "".join(parts), tuple(range(len(record["objects"]))))]
 
 
-def _coded(item, label, codes, k) -> structs.Box:
-  return structs.Box(label, *item["box"], codes=tuple(codes[k]) if codes else _NO_CODES)
+def _coded(item, label, codes: tuple[int, ...] | None) -> structs.Box:
+  return structs.Box(label, *item["box"], codes=None if codes is None else tuple(codes))
 
 
 def _fields(template: str) -> list[str]:

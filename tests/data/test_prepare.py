@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import cache, errors
-from paligemma_jax.data import prepare, sources, tasks
+from paligemma_jax.data import examples, prepare, sources, tasks
 from paligemma_jax.models import vqvae
 from paligemma_jax.processing import masks
 
@@ -56,10 +56,15 @@ def test_a_damaged_cache_file_is_made_anew(source, codec):
   np.testing.assert_array_equal(prepare.mask_codes(source, codec).codes, first.codes)
 
 
-def test_an_object_without_mask_is_named(write, codec):
-  source = sources.Jsonl(write([{"image": "x", "objects": [{"label": "a", "box": [0, 0, 1, 1]}]}]))
-  with pytest.raises(errors.UserError, match='data.jsonl:1: an object has no "mask"'):
-    prepare.mask_codes(source, codec)
+def test_an_object_without_mask_has_no_codes_and_segment_names_it(write, pictures, codec, source):
+  item = {"label": "a", "box": [0, 0, 1, 1], "sentences": ["it"]}
+  whole = source[0]["objects"][0]
+  bare = sources.Jsonl(write([{"image": "p0.png", "objects": [item, whole]}], "bare.jsonl"))
+  none, codes = prepare.mask_codes(bare, codec)[0]
+  assert none is None and [codes] == prepare.mask_codes(source, codec)[0]
+  assert prepare.record_codes(bare[0], bare.folder, codec) == [None, codes]
+  with pytest.raises(errors.UserError, match='bare.jsonl:1: an object has no "mask"; the task'):
+    examples.make(bare, 0, tasks.Rules("segment"), codes=[None, codes])
 
 
 def test_lengths_count_noise(write, processor):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import errors
-from paligemma_jax.data import tasks
+from paligemma_jax.data import problems, tasks
 
 CAT = {"label": "cat", "box": [0, 0, 20, 15]}
 DOG = {"label": "dog", "box": [10, 15, 40, 30]}
@@ -102,6 +102,16 @@ def test_a_sentence_refers_to_one_object_without_its_label():
     ("small", CAT_LOC + SEG, (0,)),
     ("big", DOG_LOC + SEG, (1,)),
   ]
+
+
+def test_an_object_without_mask_is_referred_to_by_its_box_alone():
+  record = {"objects": [{**CAT, "sentences": ["left"]}, {**DOG, "sentences": ["big"]}]}
+  for codes in (None, [tuple(range(16)), None]):
+    assert drafts(record, codes=codes, task="refer")[1].suffix == DOG_LOC
+  record["objects"][1]["mask"] = "mask.png"
+  assert len(drafts(record, task="refer")[1].suffix) == len(DOG_LOC + SEG)  # stand-ins
+  rows = {"image": "a.png", **record}
+  assert list(problems.of_record(rows, tasks.Rules("refer"), "data")) == []
 
 
 def test_a_table_has_coordinates_where_a_cell_is_not_empty():

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from paligemma_jax import errors
-from paligemma_jax.data import checks
+from paligemma_jax.data import checks, pipeline
 from tests.data.importers.marked import counts
 
 REPORTS = pathlib.Path(__file__).resolve().parents[1] / "reports"
@@ -69,13 +69,16 @@ def test_masks_of_crowds_can_be_kept_as_objects(convert, name, num_kept, num_all
   assert len(found) == num_all and all("mask" in o for o in found) and not counts(said)
 
 
-def test_regions_are_objects_with_their_sentence(convert):
+def test_regions_are_objects_with_their_sentence(convert, processor):
   source, said = convert("coco", REPORTS / "coco_region_captions" / "train.json",
                          images=str(REPORTS / "coco_region_captions" / "images"))  # fmt: skip
   assert [o["sentences"] for r in source for o in r["objects"]] == [
     ["red box near the pier"], ["blue sail"], ["grey buoy"]
   ]  # fmt: skip
   assert source[0]["objects"][0]["box"] == [5, 6, 20, 30] and "prefix" not in source[0]
+  config = {"path": source.path, "task": "refer", "prefix": "detect {sentence}"}
+  (batch, (row,)), _ = pipeline.eval_batches(config, processor, batch_size=1, text_len=64)
+  assert row["prefix"] == "detect red box near the pier" and row["suffix"].count("<") == 4
 
 
 def test_an_empty_caption_changes_nothing(convert):
