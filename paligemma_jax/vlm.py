@@ -63,7 +63,7 @@ def load(
       checkpoint without a tokenizer loads; its processor says what is missing when it is used.
     codec: npz of the mask codec; None: the checkpoint's own, if it has one.
     config: overrides of what shapes cannot tell: final_logits_softcap, attn_logits_softcap (0.0
-      is off), sliding_window (0 is off), query_pre_attn_norm, resize; and res, in pixels, to
+      is off), sliding_window (0 is off), query_pre_attn_norm, resize, alpha; and res, in pixels, to
       resample the position embedding to.
 
   Raises:
@@ -75,18 +75,18 @@ def load(
       f"{ckpt} holds only part of a model ({len(source.shapes)} tensors); a whole one is needed here"
     )
   overrides = dict(config or {})
-  known = (*variants.SETTINGS, "resize", "res")
+  known = (*variants.SETTINGS, "resize", "alpha", "res")
   for key in overrides:
     if key not in known:
       raise errors.UserError(f'config: "{key}" is unknown{errors.did_you_mean(key, known)}')
-  resize = overrides.pop("resize", None)
+  resize, alpha = overrides.pop("resize", None), overrides.pop("alpha", None)
   model_config = source.config.replace(**overrides)
   if mesh is None and len(jax.devices()) > 1:
     mesh = sharding.make_mesh({"data": 1, "fsdp": -1, "tensor": 1})
   rules = rules if mesh is not None else None
   params = loading.load_params(source, model_config, param_dtype, mesh, rules)
   model = paligemma.PaliGemma(model_config, dtype or default_dtype(), rules=rules)
-  processor = make_processor(source, model_config, tokenizer, resize)
+  processor = make_processor(source, model_config, tokenizer, resize, alpha)
   return VLM(model, params, processor, model_config, find_codec(source, codec), mesh)
 
 
@@ -244,6 +244,7 @@ def make_processor(
   config: variants.ModelConfig,
   tokenizer: str | os.PathLike | None = None,
   resize: str | None = None,
+  alpha: str | None = None,
 ) -> processing.Processor:
   """The processor of an opened checkpoint, or one for `config` when `source` is None.
 
@@ -254,6 +255,7 @@ def make_processor(
     res=config.img.res,
     num_image_tokens=config.img.num_tokens,
     resize=resize,
+    alpha=alpha,
     tokenizer=tokenizer,
     place="" if source is None else source.path,
   )

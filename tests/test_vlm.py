@@ -64,11 +64,13 @@ def test_settings_and_resolution_can_be_overridden(tmp_path):
   model = make()
   pg.save(model, tmp_path / "m.npz")
   loaded = pg.load(
-    tmp_path / "m.npz", config={"final_logits_softcap": 7.0, "res": 56, "resize": "bilinear"}
+    tmp_path / "m.npz",
+    config={"final_logits_softcap": 7.0, "res": 56, "resize": "bilinear", "alpha": "white"},
   )
   assert loaded.config == model.config.replace(final_logits_softcap=7.0, res=56)
   assert loaded.params["img"]["pos_embedding"].shape == (1, 16, 24)
   assert (loaded.processor.res, loaded.processor.resize) == (56, "bilinear")
+  assert loaded.processor.alpha == "white"
   with pytest.raises(errors.UserError, match='did you mean "final_logits_softcap"'):
     pg.load(tmp_path / "m.npz", config={"final_logit_softcap": 7.0})
 

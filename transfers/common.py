@@ -99,6 +99,7 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c.input = ml_collections.ConfigDict()
   c.input.text_len = text_len
   c.input.resize = ""  # "bilinear_antialias", "bilinear", "bicubic"; "": the checkpoint's
+  c.input.alpha = ""  # of transparent pictures: "drop" or "white"; "": the checkpoint's
   c.input.tokenizer = ""  # file or folder; "": beside the checkpoint, $PALIGEMMA_TOKENIZER
   c.input.codec = ""  # npz of the mask codec, for segmentation
   c.input.truncate = False  # texts longer than text_len are cut, as the reference does; else errors

@@ -12,6 +12,13 @@ import sys
 
 from paligemma_jax import errors
 
+_ALPHA_NOTES = {  # of a folder for transformers, by the processor's `alpha`
+  "drop": "alpha of transparent pictures is dropped here and in transformers 4, but transformers 5"
+  " lays such pictures on white; save them without alpha where both must agree",
+  "white": "transparent pictures are laid on white here and in transformers 5, but transformers 4"
+  " drops their alpha; save them without alpha where both must agree",
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds this command's options."""
@@ -38,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
   assets = {**source.assets, **processor.to_files()}  # the mask codec goes along
   formats.convert(source, args.dst, to=args.to, dtype=args.dtype, assets=assets)
   print(f"{args.dst}: {source.config.name}")
+  if args.to == "hf" or not (args.to or args.dst.endswith(".npz")):
+    print(f"paligemma: {_ALPHA_NOTES[processor.alpha]}", file=sys.stderr)
   if processor.tokenizer is None:
     places = ", ".join(processor.looked_at)
     note = f"paligemma: no tokenizer went with it (looked at: {places}); give --tokenizer FILE|DIR"

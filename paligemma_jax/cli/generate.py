@@ -95,12 +95,12 @@ def _check(args) -> None:
     runtime.check_folder("--output", args.output)
 
 
-def read_image(path: str, where: str = ""):
+def read_image(path: str, where: str = "", alpha: str = "drop"):
   """uint8[H, W, 3] of a picture file or URL; a UserError names the file (and place) if it is none."""
   from paligemma_jax.data import files
   from paligemma_jax.processing import image
 
-  return image.decode(files.read_bytes(path, where), f"{where}: {path}" if where else path)
+  return image.decode(files.read_bytes(path, where), f"{where}: {path}" if where else path, alpha)
 
 
 def open_model(args: argparse.Namespace):
@@ -117,8 +117,10 @@ def open_model(args: argparse.Namespace):
 
 def _one(args) -> None:
   """One answer, printed."""
-  images = [read_image(path) for path in args.image]
+  for path in args.image:
+    read_image(path)  # a broken one must not wait for the weights
   model = open_model(args)
+  images = [read_image(path, alpha=model.processor.alpha) for path in args.image]
   batch = model.processor(
     images=[images if len(images) > 1 else images[0]],
     prompts=[args.prompt],

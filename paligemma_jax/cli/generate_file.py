@@ -98,7 +98,7 @@ def _answer(args, model, source, numbers, size: int) -> list[str]:
 
   records = [source[i] for i in numbers]
   pictures = [
-    examples.read_images(record, source.folder, source.place(i))
+    examples.read_images(record, source.folder, source.place(i), model.processor.alpha)
     for i, record in zip(numbers, records)
   ]
   fill = size - len(records)  # the last batch must not compile a second program

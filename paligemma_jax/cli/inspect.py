@@ -88,7 +88,7 @@ def _preprocessing(assets: dict[str, bytes]) -> list[tuple[str, str]]:
   recorded = json.loads(assets["preprocessor_config.json"])
   ours = recorded.get("paligemma_jax", {})
   resample = {2: "bilinear", 3: "bicubic"}.get(recorded.get("resample"), "not recorded")
-  rows = [("resize", ours.get("resize") or resample)]
+  rows = [("resize", ours.get("resize") or resample), ("alpha", ours.get("alpha") or "drop")]
   return rows + ([("text_len", str(ours["text_len"]))] if ours.get("text_len") else [])
 
 

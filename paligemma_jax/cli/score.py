@@ -37,11 +37,13 @@ def run(args: argparse.Namespace) -> None:
   answers = read_answers(args.answers)
   if args.text_len is not None and args.text_len < 1:
     raise errors.UserError(f"--text-len is {args.text_len}; it must be at least 1")
-  images = [generate.read_image(path) for path in args.image]
+  for path in args.image:
+    generate.read_image(path)  # a broken one must not wait for the weights
   runtime.start()
   from paligemma_jax import vlm
 
   model = vlm.load(args.ckpt, tokenizer=args.tokenizer)
+  images = [generate.read_image(path, alpha=model.processor.alpha) for path in args.image]
   batch = model.processor([images], [args.prompt], text_len=args.text_len)
   found = vlm.score(model, batch, answers)
   rows = zip(answers, found.logprobs[0].tolist(), found.probs[0].tolist())

@@ -114,8 +114,8 @@ def _collect(record, source, i, pictures, report) -> None:
 def _header_of_bytes(data, objects, i, report) -> None:
   try:
     height, width, _ = image.read_header(data)
-  except errors.UserError as e:
-    report.add("image", i, str(e))
+  except image.BadPicture as e:
+    report.add(e.kind, i, str(e))
     return
   for kind, text in problems.of_objects(objects, height, width):
     report.add(kind, i, text)
@@ -137,7 +137,8 @@ def _pictures(source, pictures, report) -> None:
     try:
       height, width, _ = _header(path, source.place(first))
     except errors.UserError as e:
-      report.add("image", first, str(e).removeprefix(f"{source.place(first)}: "))
+      kind = getattr(e, "kind", "image file")
+      report.add(kind, first, str(e).removeprefix(f"{source.place(first)}: "))
       continue
     for i, objects in pictures[path]:
       for kind, text in problems.of_objects(objects or [], height, width):

@@ -32,6 +32,7 @@ def make(
   rng: np.random.Generator | None = None,
   res: int = 0,
   resize: str = "",
+  alpha: str = "drop",
 ) -> structs.Example:
   """Reads record i and its pictures.
 
@@ -51,6 +52,7 @@ def make(
     res: pixels a side that the model sees, for `rules.augment` and `rules.outline`; 0: the latter
       is drawn on the picture as it is.
     resize: how the picture becomes that small, for `rules.outline`, if `rules.resize` is "".
+    alpha: as `image.decode`.
 
   Raises:
     UnreadableImage: a picture cannot be read.
@@ -61,7 +63,7 @@ def make(
   if rules.frames and (shown := image_list(record)):
     record = {**record, "image": [shown[k] for k in tasks.frames(len(shown), rules, rng)]}
   try:
-    pictures = read_images(record, source.folder, place)
+    pictures = read_images(record, source.folder, place, alpha)
     if rules.task == "detect":
       record = tasks.with_objects(record, rules, pictures[object_image(record)].shape[:2])
     if rng is not None and rules.augment:
@@ -125,13 +127,14 @@ def with_pictures(rows: list[dict], source: sources.Source, rules: tasks.Rules) 
   return out
 
 
-def read_images(record: dict, folder: str, place: str) -> list[np.ndarray]:
+def read_images(record: dict, folder: str, place: str, alpha: str = "drop") -> list[np.ndarray]:
   """The record's pictures, uint8[H, W, 3] each.
 
   Args:
     record: its "image" is a path or the bytes of a file, or a list of them.
     folder: what relative paths start from.
     place: what an error begins with.
+    alpha: as `image.decode`.
 
   Raises:
     UnreadableImage: one of them cannot be read.
@@ -140,10 +143,11 @@ def read_images(record: dict, folder: str, place: str) -> list[np.ndarray]:
   for k, given in enumerate(image_list(record)):
     try:
       if isinstance(given, bytes):
-        pictures.append(image.decode(given, f"{place}: image {k}"))
+        pictures.append(image.decode(given, f"{place}: image {k}", alpha))
       else:
         path = files.join(folder, given)
-        pictures.append(image.decode(files.read_bytes(path, place), f"{place}: {path}"))
+        data = files.read_bytes(path, place)
+        pictures.append(image.decode(data, f"{place}: {path}", alpha))
     except errors.UserError as e:
       raise UnreadableImage(str(e)) from None
   return pictures

@@ -273,9 +273,7 @@ class _TrainBatches:
   def _row(self, position: int, source: _Source, i: int, text_len: int) -> structs.Batch:
     choose = source.choice(i, self.positions.visit(position), self.seed, position)
     rng = np.random.default_rng((self.seed, position, 1))  # another, which `choose` leaves alone
-    example = source.example(
-      i, choose=choose, rng=rng, res=self.processor.res, resize=self.processor.resize
-    )
+    example = source.example(i, choose=choose, rng=rng, **self.processor.picture_settings)
     if example.suffix is None and source.records[i].get(source.rules.suffix) == []:
       raise examples.Unanswered(f"{source.records.place(i)}: no answer to train on")
     if example.suffix is None:
@@ -326,7 +324,7 @@ class _EvalBatches:
     return (processors.stack(rows, self.source.max_images), extras), unreadable
 
   def _example(self, i: int) -> structs.Example:
-    options = dict(extras=True, res=self.processor.res, resize=self.processor.resize)
+    options = dict(extras=True, **self.processor.picture_settings)
     rules = self.source.rules
     if self.with_suffix and (rules.draw != "any" or rules.noise):  # as training first sees it
       options |= dict(choose=self.source.choice(i, 0, 0, i), rng=np.random.default_rng((0, i, 1)))

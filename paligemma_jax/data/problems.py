@@ -15,7 +15,10 @@ from paligemma_jax import errors
 from paligemma_jax.data import files, tasks
 from paligemma_jax.processing import boxes, tokenizer
 
-NOTES = frozenset(["empty prefix", "another answer", "trained on itself", "round trip"])
+NOTES = frozenset(
+  ["empty prefix", "another answer", "trained on itself", "round trip"]
+  + ["one colour", "few levels", "nothing to be seen"]
+)
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
 _OBJECT = {
   "label": "a string",

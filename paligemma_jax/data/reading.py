@@ -10,6 +10,12 @@ from paligemma_jax import errors
 from paligemma_jax.data import examples, files, problems, tasks
 from paligemma_jax.processing import boxes, image, masks
 
+_LEVELS = 64  # of 256 between the darkest and the brightest: less is worth a look (chosen)
+_UNSEEN = (
+  "nothing to be seen",
+  "all of it is transparent; look at it, and at what input.alpha makes of it",
+)
+
 
 class Picture(NamedTuple):
   """A picture that could be decoded."""
@@ -17,6 +23,7 @@ class Picture(NamedTuple):
   height: int
   width: int
   digest: bytes  # of its pixels, upright
+  notes: tuple[tuple[str, str], ...]  # kind, text, of what is worth a look
 
 
 class Mask(NamedTuple):
@@ -50,7 +57,7 @@ class Reader:
   A file that many records name is decoded once.
   """
 
-  def __init__(self, source, rules: tasks.Rules, name: str, with_masks: bool):
+  def __init__(self, source, rules: tasks.Rules, name: str, with_masks: bool, alpha: str = "drop"):
     """Opens nothing yet.
 
     Args:
@@ -58,9 +65,10 @@ class Reader:
       rules: how its records become examples.
       name: config path of the source.
       with_masks: whether to fill `Seen.masks`; they are decoded and checked in any case.
+      alpha: as `image.decode`.
     """
     self._source, self._rules, self._name = source, rules, name
-    self._with_masks = with_masks
+    self._with_masks, self._alpha = with_masks, alpha
     self.files: dict[str, Picture | tuple[str, str]] = {}  # path -> picture, or what is wrong
 
   def __call__(self, i: int) -> Seen:
@@ -80,6 +88,7 @@ class Reader:
   def _read_pictures(self, seen: Seen) -> None:
     found = [self._picture(given) for given in examples.image_list(seen.record)]
     seen.problems += [p for p in found if not isinstance(p, Picture)]
+    seen.problems += [note for p in found if isinstance(p, Picture) for note in p.notes]
     if all(isinstance(p, Picture) for p in found):
       seen.pictures = found
     objects = objects_of(seen.record)
@@ -96,10 +105,10 @@ class Reader:
   def _picture(self, given: str | bytes) -> Picture | tuple[str, str]:
     """The picture, or (kind, text) of what is wrong with it."""
     if isinstance(given, bytes):
-      return _decoded(given, "its picture")
+      return _decoded(given, "its picture", self._alpha)
     path = files.join(self._source.folder, given)
     if path not in self.files:
-      self.files[path] = _read(path)
+      self.files[path] = _read(path, self._alpha)
     return self.files[path]
 
   def _read_masks(self, seen: Seen, objects: list[dict], picture: Picture) -> None:
@@ -133,7 +142,7 @@ def objects_of(record: dict) -> list[dict]:
   return [o for o in objects if isinstance(o, dict)] if isinstance(objects, list) else []
 
 
-def _read(path: str) -> Picture | tuple[str, str]:
+def _read(path: str, alpha: str) -> Picture | tuple[str, str]:
   missing = problems.no_file("image", path)
   if missing:
     return missing
@@ -141,19 +150,33 @@ def _read(path: str) -> Picture | tuple[str, str]:
     data = files.read_bytes(path)
   except errors.UserError as e:
     return "image file", str(e)
-  return _decoded(data, path)
+  return _decoded(data, path, alpha)
 
 
-def _decoded(data: bytes, name: str) -> Picture | tuple[str, str]:
+def _decoded(data: bytes, name: str, alpha: str) -> Picture | tuple[str, str]:
   try:
-    pixels = image.decode(data, name)
-  except errors.UserError as e:
-    kind = "damaged image" if "damaged" in str(e) else "not an image"
-    return kind, f"{e}; replace the file"
+    pixels = image.decode(data, name, alpha)
+    notes = [] if image.is_visible(data) else [_UNSEEN]
+  except image.BadPicture as e:
+    return e.kind, str(e)
   height, width = pixels.shape[:2]
   digest = hashlib.blake2b(b"%d x %d" % (height, width), digest_size=16)
   digest.update(np.ascontiguousarray(pixels))
-  return Picture(height, width, digest.digest())
+  notes += _of_levels(pixels)
+  return Picture(height, width, digest.digest(), tuple((k, f"{name}: {t}") for k, t in notes))
+
+
+def _of_levels(pixels: np.ndarray) -> list[tuple[str, str]]:
+  """What is to be said about a picture, uint8[H, W, 3], whose pixels hardly differ."""
+  low, high = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+  if (low == high).all():
+    return [("one colour", f"all its pixels are {tuple(low.tolist())}; look at it")]
+  if (high - low).max() < _LEVELS:
+    text = (
+      f"its pixels use the levels {low.min()} to {high.max()} of 0 to 255; look at it. Of 10 to"
+    )
+    return [("few levels", f"{text} 14 bits in a 16-bit file nearly nothing is left: scale them")]
+  return []
 
 
 def _stated(mask) -> list | None:

@@ -132,7 +132,7 @@ def row_of(
   codes = None
   if rules.task in tasks.MASKED and codec is not None:
     codes = prepare.record_codes(source[i], source.folder, codec, source.place(i))
-  example = examples.make(source, i, rules, codes=codes, res=processor.res, resize=processor.resize)
+  example = examples.make(source, i, rules, codes=codes, **processor.picture_settings)
   if rules.resize:
     processor = dataclasses.replace(processor, resize=rules.resize)
   needed = sum(processor.token_lengths(example.prefix, example.suffix)) - 1

@@ -91,7 +91,7 @@ def run(
       copies = _Copies(survey, trained, {}, set())
     else:
       copies = _Copies(survey, {}, trained, _places_of(survey, found[: len(train)]))
-    _read(survey, copies, codec)
+    _read(survey, copies, codec, "drop" if processor is None else processor.alpha)
     if processor is not None and processor.tokenizer is not None:
       _measure(survey, processor, name in train or name in scored)
   return found
@@ -143,10 +143,10 @@ def guess_task(path: str) -> str:
   return "segment" if all("mask" in o for o in objects) else "detect"
 
 
-def _read(survey: Survey, copies: "_Copies", codec) -> None:
+def _read(survey: Survey, copies: "_Copies", codec, alpha: str) -> None:
   """Reads every record of the source."""
   report, ids, inside = survey.report, {}, 0
-  reader = reading.Reader(report.source, survey.rules, survey.name, codec is not None)
+  reader = reading.Reader(report.source, survey.rules, survey.name, codec is not None, alpha)
   through = _ThroughCodec(survey, codec)
   for i, seen in _each(reader, report.source, survey.name):
     for kind, text in seen.problems:

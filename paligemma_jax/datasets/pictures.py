@@ -34,15 +34,15 @@ class Picture:
   def probe(self) -> int:
     """Size of the file in bytes; raises BadPicture if it is missing, cut off or no picture."""
     try:
+      with image.opened(self.path) as found:
+        kind = found.format
       with open(self.path, "rb") as f:
-        with Image.open(f) as found:
-          kind = found.format
         size = f.seek(0, os.SEEK_END)
         f.seek(max(0, size - 16))
         end = f.read().rstrip(b"\0")
-    except FileNotFoundError:
-      raise BadPicture(f"{self.place}: no picture {self.path}; put it there") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (errors.UserError, OSError):
+      if not os.path.exists(self.path):
+        raise BadPicture(f"{self.place}: no picture {self.path}; put it there") from None
       raise BadPicture(f"{self.place}: {self.path} is no picture; download it again") from None
     if not end.endswith(_ENDS.get(kind, b"?")):
       self._decoded()  # cut off, or something follows the picture, which does no harm
@@ -51,7 +51,7 @@ class Picture:
   def size(self) -> tuple[int, int]:
     """Width and height in pixels; raises BadPicture as `probe`."""
     self.probe()
-    with Image.open(self.path) as found:
+    with image.opened(self.path) as found:
       return found.size
 
   def read(self) -> bytes:
@@ -65,10 +65,10 @@ class Picture:
   def _decoded(self) -> np.ndarray:
     """uint8[H, W, 3]."""
     try:
-      with Image.open(self.path) as found:
+      with image.opened(self.path) as found:
         return np.asarray(found.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-      raise BadPicture(f"{self.place}: {self.path} is damaged ({e}); download it again") from None
+    except errors.UserError as e:
+      raise BadPicture(f"{self.place}: {e}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ def without_orientation(data: bytes) -> bytes:
       return plain
   except errors.UserError:
     return data
-  with Image.open(io.BytesIO(data)) as found:
+  with image.opened(data) as found:
     return encode(np.asarray(found.convert("RGB")), "PNG")
 
 

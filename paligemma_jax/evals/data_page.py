@@ -174,7 +174,7 @@ def _as_given(s, i: int, processor, codec) -> str:
   source, drawn = s.report.source, None
   try:
     if processor.tokenizer is None:
-      example = examples.make(source, i, s.rules)
+      example = examples.make(source, i, s.rules, alpha=processor.alpha)
       frames = [image.resize(p, processor.res, processor.resize) for p in example.images]
       tokens = [(example.prefix, "prefix"), (example.suffix or "", "target")]
     else:

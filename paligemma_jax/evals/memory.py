@@ -16,7 +16,10 @@ Pairs = Iterable[tuple[list[np.ndarray], dict]]
 
 
 def examples(
-  rows: list[dict] | str | os.PathLike, task: str, codec: dict | None = None
+  rows: list[dict] | str | os.PathLike,
+  task: str,
+  codec: dict | None = None,
+  alpha: str = "drop",
 ) -> Iterator[tuple[list[np.ndarray], dict]]:
   """Pairs (pictures uint8[H, W, 3], row with "height" and "width") of every example.
 
@@ -24,18 +27,20 @@ def examples(
     rows: as `runner.evaluate` takes them.
     task: what the records of a file become: "text", "detect" or "segment".
     codec: parameters of `models.vqvae`, for the truths of "segment".
+    alpha: as `image.decode`.
 
   Raises:
     errors.UserError: no such file, a missing key, a picture or mask that cannot be read.
   """
   if not isinstance(rows, str | os.PathLike):
-    yield from (_in_memory(f"rows[{i}]", i, row) for i, row in enumerate(rows))
+    yield from (_in_memory(f"rows[{i}]", i, row, alpha) for i, row in enumerate(rows))
     return
   source, rules = _of_file(rows, task)
   in_masks = rules.task == "segment" and codec is not None
   codes = prepare.mask_codes(source, codec) if in_masks else None
   for i in range(len(source)):
-    example = records.make(source, i, rules, codes=codes[i] if codes else None, extras=True)
+    own = codes[i] if codes else None
+    example = records.make(source, i, rules, codes=own, extras=True, alpha=alpha)
     yield example.images, example.extras
 
 
@@ -91,10 +96,10 @@ def _need_keys(row: dict, place: str) -> None:
       raise errors.UserError(f'{place}: no key "{key}" (found: {", ".join(map(str, row))})')
 
 
-def _in_memory(place: str, i: int, row: dict) -> tuple[list[np.ndarray], dict]:
+def _in_memory(place: str, i: int, row: dict, alpha: str) -> tuple[list[np.ndarray], dict]:
   _need_keys(row, place)
   given = row["image"] if isinstance(row["image"], list | tuple) else [row["image"]]
-  pictures = [image.decode(one) for one in given]
+  pictures = [image.decode(one, alpha=alpha) for one in given]
   names = [one if isinstance(one, str) else "" for one in given]
   size = pictures[records.object_image({**row, "image": names})].shape[:2]
   row = {"id": i, **row, "height": size[0], "width": size[1]}

@@ -313,7 +313,7 @@ def evaluate(
   is_likelihood, task = score is metrics.METRICS["perplexity"], checks.task_of(score)
   checks.check_codec(score, codec, "give codec=vqvae.load(FILE)")
   checks.check_rows(memory.truths(rows, task), score, answers)
-  pairs = memory.examples(rows, task, codec)
+  pairs = memory.examples(rows, task, codec, vlm.processor.alpha)
   batches = memory.batches(pairs, vlm.processor, batch_size, with_suffix=is_likelihood)
   evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec)
   if is_likelihood:

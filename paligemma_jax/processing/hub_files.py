@@ -23,6 +23,7 @@ class Preprocessing(NamedTuple):
   num_image_tokens: int | None = None  # of one picture
   resize: str | None = None  # a name in `image.METHODS`
   text_len: int | None = None
+  alpha: str | None = None  # a name in `image.ALPHAS`
 
 
 def write_preprocessing(settings: Preprocessing) -> dict[str, bytes]:
@@ -43,7 +44,7 @@ def write_preprocessing(settings: Preprocessing) -> dict[str, bytes]:
         "resample": _RESAMPLE[settings.resize],
         "rescale_factor": 1 / 255,
         "size": {"height": side, "width": side},
-        _OURS: {"resize": settings.resize, "text_len": settings.text_len},
+        _OURS: {k: getattr(settings, k) for k in ("resize", "text_len", "alpha")},
       }
     )
   }
@@ -75,6 +76,7 @@ def read_preprocessing(files: dict[str, bytes], place: str = "") -> Preprocessin
         raise errors.UserError(f"{name}: {key} is {found[key]}, PaliGemma's is 0.5 throughout")
     resize = ours.get("resize") or _RESIZE.get(int(found.get("resample", 3)))
     tokens, text_len = found.get("image_seq_length"), ours.get("text_len")
+    alpha = ours.get("alpha")
   except (AttributeError, KeyError, TypeError, ValueError):
     raise errors.UserError(
       f'{name}: not the preprocessing of PaliGemma; wanted "size": {{"height", "width"}}, "resample"'
@@ -85,7 +87,8 @@ def read_preprocessing(files: dict[str, bytes], place: str = "") -> Preprocessin
     )
   if sides[0] != sides[1]:
     raise errors.UserError(f"{name}: pictures of {sides[0]} x {sides[1]} pixels; must be a square")
-  return Preprocessing(int(sides[0]), tokens and int(tokens), resize, text_len and int(text_len))
+  side, tokens, text_len = int(sides[0]), tokens and int(tokens), text_len and int(text_len)
+  return Preprocessing(side, tokens, resize, text_len, alpha)
 
 
 def write_tokenizer_settings(added_tokens: list[dict]) -> dict[str, bytes]:

@@ -24,12 +24,17 @@ class Processor:
   num_image_tokens: int  # of one picture
   resize: str = "bilinear_antialias"  # a name in `image.METHODS`
   text_len: int | None = None  # tokens; None: the next of `prompt.LENGTHS`
+  alpha: str = "drop"  # a name in `image.ALPHAS`
   looked_at: tuple[str, ...] = ()  # where a missing tokenizer was looked for
 
   def __post_init__(self):
     if self.resize not in image.METHODS:
       raise errors.UserError(
         f'resize "{self.resize}" is unknown{errors.did_you_mean(self.resize, image.METHODS)}'
+      )
+    if self.alpha not in image.ALPHAS:
+      raise errors.UserError(
+        f'alpha "{self.alpha}" is unknown{errors.did_you_mean(self.alpha, image.ALPHAS)}'
       )
 
   @classmethod
@@ -41,6 +46,7 @@ class Processor:
     num_image_tokens: int | None = None,
     resize: str | None = None,
     text_len: int | None = None,
+    alpha: str | None = None,
     tokenizer: tokenizer_lib.Tokenizer | str | os.PathLike | None = None,
     place: str = "",
   ) -> "Processor":
@@ -48,8 +54,8 @@ class Processor:
 
     Args:
       files: name -> content, as found in or beside the checkpoint; may be empty.
-      res, num_image_tokens, resize, text_len: win over what the files say. Where neither says it:
-        (res / 14)^2 tokens, "bilinear_antialias", no fixed text_len.
+      res, num_image_tokens, resize, text_len, alpha: win over what the files say. Where neither
+        says it: (res / 14)^2 tokens, "bilinear_antialias", no fixed text_len, "drop".
       tokenizer: one, or a file or directory to read it from; else from `files`, else from
         $PALIGEMMA_TOKENIZER.
       place: where the files are from, for errors.
@@ -71,8 +77,14 @@ class Processor:
       num_image_tokens=num_image_tokens,
       resize=resize or found.resize or "bilinear_antialias",
       text_len=text_len or found.text_len,
+      alpha=alpha or found.alpha or "drop",
       looked_at=looked_at,
     )
+
+  @property
+  def picture_settings(self) -> dict[str, int | str]:
+    """What `data.examples.make` needs to know."""
+    return {"res": self.res, "resize": self.resize, "alpha": self.alpha}
 
   @classmethod
   def from_path(cls, path: str | os.PathLike, **settings) -> "Processor":
@@ -86,7 +98,9 @@ class Processor:
 
   def to_files(self) -> dict[str, bytes]:
     """File name -> content: all that `from_files` and transformers' AutoProcessor need."""
-    settings = hub_files.Preprocessing(self.res, self.num_image_tokens, self.resize, self.text_len)
+    settings = hub_files.Preprocessing(
+      self.res, self.num_image_tokens, self.resize, self.text_len, self.alpha
+    )
     files = hub_files.write_preprocessing(settings)
     if self.tokenizer is not None:
       files |= self.tokenizer.to_files()
@@ -123,7 +137,9 @@ class Processor:
     text_len = text_len or self.text_len or self._fitting(lengths, train, truncate)
     rows = []
     for i, (pictures, prefix, suffix) in enumerate(zip(images, prompts, suffixes)):
-      pictures = [image.decode(p, "" if _is_path(p) else f"image {i}") for p in pictures]
+      pictures = [
+        image.decode(p, "" if _is_path(p) else f"image {i}", self.alpha) for p in pictures
+      ]
       example = structs.Example(pictures, prefix, suffix)
       rows.append(self.example(example, text_len, train, truncate))
     return stack(rows)

@@ -16,6 +16,7 @@ from paligemma_jax.configs import meshes
 from paligemma_jax.decode import grammar
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
+from paligemma_jax.processing import image
 from paligemma_jax.train import best, recipes, schedule, step, table
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.transfers import common
@@ -166,6 +167,7 @@ def _compare_values(c: dict, has_data: bool) -> list[str]:
     if not isinstance(options, dict) or not isinstance(options.get("params"), str):
       found.append(f'train.schedules.{name} needs a key "params", a regex over parameter names')
   positive("input.text_len", c["input"]["text_len"])
+  one_of("input.alpha", c["input"]["alpha"], ("", *image.ALPHAS))
   if c["input"]["max_unreadable"] < 0:
     found.append(
       f"input.max_unreadable is a number of pictures, found {c['input']['max_unreadable']}"

@@ -139,7 +139,9 @@ def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None 
   source = formats.open(start) if start else None
   config = source.config if resumed else model_config(c.model, source)
   tokenizer = None if resumed else c.input.tokenizer
-  processor = vlm.make_processor(source, config, tokenizer, c.input.resize or None)
+  processor = vlm.make_processor(
+    source, config, tokenizer, c.input.resize or None, c.input.alpha or None
+  )
   processor = dataclasses.replace(processor, text_len=c.input.text_len)
   check_vocabulary(processor, config)
   codec = vlm.find_codec(source, None if resumed else c.input.codec)

@@ -71,7 +71,7 @@ PLANTED = {  # line of a file -> what is wrong with it, what is said about it
   "train.jsonl:3": ('{"image": "0.png", "pre', "broken JSON"),
   "train.jsonl:4": ({"image": None}, '"image" is null'),
   "train.jsonl:5": ({"image": "lost.png"}, "no image file"),
-  "train.jsonl:6": ({"image": "cut.jpg"}, "cut.jpg: damaged image"),
+  "train.jsonl:6": ({"image": "cut.jpg"}, "cut.jpg: the image is cut off"),
   "train.jsonl:7": ({"image": "text.png"}, "text.png: not an image"),
   "train.jsonl:8": ({"suffix": ""}, '"suffix" is empty'),
   "train.jsonl:9": ({"suffix": "yes " * 40}, "text_len 32 would cut it"),

@@ -47,7 +47,7 @@ def test_a_misspelt_key_reads_as_promised(pictures, write):
     ({**OK, "prefix": "\ud83d"}, {}, r"holds \\ud83d alone, half of a character"),
     ({**OK, "objects": []}, {"task": "detect"}, '"objects" is empty'),
     ({**OK, "image": "no.png"}, {}, "no image file .*no.png"),
-    ({**OK, "image": "data.jsonl"}, {}, "data.jsonl is no image"),
+    ({**OK, "image": "data.jsonl"}, {}, "data.jsonl: not an image"),
     ({**OK, "objects": [{**BOX, "box": [0, 0, 41, 15]}]}, {}, "outside the picture of 40 x 30"),
     (
       {**OK, "objects": [{**BOX, "mask": {"size": [9, 9], "counts": [81]}}]}, {},

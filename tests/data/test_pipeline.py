@@ -2,6 +2,7 @@ import collections
 import itertools
 import multiprocessing
 import os
+import pathlib
 import signal
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from paligemma_jax import errors, structs
 from paligemma_jax.data import pipeline
 from tests.data import feeding
+
+REPORTS = pathlib.Path(__file__).parent / "reports" / "truncated_pictures"
 
 
 @pytest.fixture
@@ -269,18 +272,25 @@ def test_too_many_unreadable_pictures_stop_the_run_with_their_names(broken, proc
   with pytest.raises(errors.UserError) as e:
     feeding.train(broken, processor, 20, max_unreadable=1)
   *lines, todo = str(e.value).split("\n")
-  assert len(lines) == 2 and all("p3.png: damaged image" in line for line in lines)
+  assert len(lines) == 2 and all("p3.png: the image is cut off" in line for line in lines)
   assert {line.split(": ")[0].rpartition("/")[2] for line in lines} == {"a.jsonl:4", "b.jsonl:4"}
   assert todo.startswith("2 unreadable, more than input.max_unreadable=1 allows")
 
 
-@pytest.mark.parametrize("how", ["missing", "no image"])
-def test_missing_files_and_other_files_are_unreadable_too(mixture, pictures, processor, how):
-  if how == "missing":
-    (pictures / "p3.png").unlink()
-  else:
-    (pictures / "p3.png").write_bytes(b"<html>404</html>")
-  found = feeding.train(mixture, processor, 6, max_unreadable=2)
+@pytest.mark.parametrize(
+  "how, workers",
+  [
+    ("missing", 0), ("no image", 0), ("empty.png", 0),
+    *((name, k) for name in ("half.webp", "cut_in_header.jpg", "big_text.png") for k in (0, 1)),
+  ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_opened_is_unreadable_too(mixture, pictures, processor, how, workers):
+  (pictures / "p3.png").unlink()
+  if how != "missing":
+    broken = REPORTS / how
+    data = broken.read_bytes() if broken.is_file() else b"<html>" if how == "no image" else b""
+    (pictures / "p3.png").write_bytes(data)
+  found = feeding.train(mixture, processor, 6, max_unreadable=2, workers=workers)
   assert 0 < sum(not v for batch in found for v in batch.valid) < 12
 
 

@@ -101,7 +101,7 @@ def test_a_picture_is_turned_counter_clockwise(folder):
     (lambda data: None, "no picture"),
     (lambda data: b"<html>", "is no picture"),
     (lambda data: b"", "is no picture"),
-    (lambda data: data[:-200], "is damaged"),
+    (lambda data: data[:-200], "is cut off"),
   ],
 )
 def test_a_picture_that_cannot_be_used_is_named_with_what_names_it(folder, damage, words):

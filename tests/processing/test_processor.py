@@ -149,10 +149,23 @@ def test_the_files_bring_the_processor_back(resize, tmp_path):
   assert processor_lib.Processor.from_path(tmp_path) == p
 
 
+@pytest.mark.parametrize("alpha", image.ALPHAS)
+def test_transparency_is_the_processors_and_travels_with_its_files(alpha):
+  p = processor_lib.Processor.from_files(toy_processor(alpha=alpha).to_files())
+  assert p.alpha == p.picture_settings["alpha"] == alpha
+  clear = Image.new("RGBA", (28, 28), (10, 20, 30, 0))
+  for picture in (clear, np.asarray(clear)):
+    batch = p(images=[picture], prompts=["caption en"])
+    assert (batch.image == ([10, 20, 30] if alpha == "drop" else 255)).all()
+
+
 def test_arguments_win_over_the_files():
   files = toy_processor(resize="bicubic", text_len=48).to_files()
-  p = processor_lib.Processor.from_files(files, res=56, resize="bilinear", text_len=64)
+  p = processor_lib.Processor.from_files(
+    files, res=56, resize="bilinear", text_len=64, alpha="white"
+  )
   assert (p.res, p.num_image_tokens, p.resize, p.text_len) == (56, 16, "bilinear", 64)
+  assert p.alpha == "white"
 
 
 def test_a_published_hub_folder_is_bicubic_and_an_npz_bilinear():
@@ -160,6 +173,7 @@ def test_a_published_hub_folder_is_bicubic_and_an_npz_bilinear():
   files = {"preprocessor_config.json": json.dumps(hub).encode()}
   p = processor_lib.Processor.from_files(files)
   assert (p.res, p.num_image_tokens, p.resize, p.text_len) == (448, 1024, "bicubic", None)
+  assert p.alpha == "drop"  # transformers 5 lays on white whatever a folder says; 4 does not
   files = {"processor_config.json": json.dumps({"image_processor": hub}).encode()}
   assert processor_lib.Processor.from_files(files) == p
   npz = processor_lib.Processor.from_files({}, res=224)
@@ -204,6 +218,8 @@ def test_the_tokenizer_is_given_or_beside_or_in_the_environment(tmp_path, monkey
     processor_lib.Processor.from_files({}, res=28, tokenizer=tmp_path / "gone")
 
 
-def test_an_unknown_resize_is_refused():
+def test_an_unknown_name_is_refused():
   with pytest.raises(errors.UserError, match='did you mean "bilinear"'):
     dataclasses.replace(toy_processor(), resize="bilinaer")
+  with pytest.raises(errors.UserError, match='did you mean "white"'):
+    dataclasses.replace(toy_processor(), alpha="wite")

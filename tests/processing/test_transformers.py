@@ -1,10 +1,12 @@
 """Our exported files in the installed transformers: the same ids, pixels and texts."""
 
+import dataclasses
 import random
 import string
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from paligemma_jax.processing import processor as processor_lib
 from paligemma_jax.processing import tokenizer as tokenizer_lib
@@ -108,6 +110,16 @@ def test_the_whole_input_is_equal(both, num_images):
     assert got["labels"][i][real][places:].tolist() == labels.tolist()
     kinds = got["token_type_ids"][i][real][places:]
     assert kinds.tolist() == batch.mask_ar[i][batch.mask_input[i]].tolist()
+
+
+def test_transparent_pictures_are_laid_on_white_by_transformers_5(both):
+  ours, theirs = both
+  rgba = np.random.default_rng(0).integers(0, 256, (28, 28, 4), np.uint8)
+  got = theirs(images=[Image.fromarray(rgba)], text=["<image>caption en"], return_tensors="np")
+  pixels = dataclasses.replace(ours, alpha="white")([Image.fromarray(rgba)], ["caption en"]).image
+  np.testing.assert_allclose(
+    got["pixel_values"][0].transpose(1, 2, 0), pixels[0] / 127.5 - 1, atol=1e-6
+  )
 
 
 def test_a_tokenizer_saved_by_transformers_reads_as_ours(both, tmp_path):

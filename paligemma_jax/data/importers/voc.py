@@ -13,11 +13,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image
 
 from paligemma_jax import errors
 from paligemma_jax.data.importers import annotations, pictures, texts
-from paligemma_jax.processing import masks
+from paligemma_jax.processing import image, masks
 
 _ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "labels")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures")
@@ -211,12 +210,9 @@ def _regions(path, frame, boxes, notes) -> list[np.ndarray | None]:
 
 def _pixels(path: pathlib.Path) -> np.ndarray:
   """uint8[height, width] of numbers or uint8[height, width, 3] of colours."""
-  try:
-    with Image.open(path) as picture:
-      numbers = picture.mode in ("P", "L", "1", "I;16", "I")
-      return np.array(picture if numbers else picture.convert("RGB"))
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-    raise errors.UserError(f"{path}: damaged image, cannot be decoded ({e})") from None
+  with image.opened(path) as picture:
+    numbers = picture.mode in ("P", "L", "1", "I;16", "I")
+    return np.array(picture if numbers else picture.convert("RGB"))
 
 
 def _by_colour(drawn, boxes: Sequence, path, notes) -> list[np.ndarray | None]:

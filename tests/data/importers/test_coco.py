@@ -209,7 +209,7 @@ def test_a_box_without_area_is_drawn_around_the_mask(draw, put, convert):
     (_instances({}, images=[{"id": 7, "file_name": "a.png", "width": 41, "height": 30}]),
      "has 40 x 30 pixels, the annotations are for 41 x 30"),
     (_instances({}, images=[{"id": 7, "file_name": "i.json", "width": 4, "height": 3}]),
-     "i.json is no image"),
+     "i.json: not an image"),
     (_instances({}, images=[{"id": 7, "width": 41, "height": 30}]), 'image 7: no "file_name"'),
     (_instances({}, images=[{"id": 7, "file_name": "a.png", "width": 40, "height": 30}] * 2),
      r"images\[1\]: the id 7 is there already"),

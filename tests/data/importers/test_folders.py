@@ -30,7 +30,7 @@ def test_splits_are_folders_of_folders(draw, convert):
 
 def test_what_is_broken_is_one_line(draw, put, convert):
   src = put("set/cat/1.png", "<html>").parents[1]
-  with pytest.raises(errors.UserError, match="1.png is no image"):
+  with pytest.raises(errors.UserError, match="1.png: not an image"):
     convert("folders", src, prefix="p")
   draw("set/cat/sub/1.png")
   with pytest.raises(errors.UserError, match="sub: a folder inside a class"):

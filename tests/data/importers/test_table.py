@@ -48,7 +48,7 @@ HEAD = "image,prefix,suffix\n"
     (HEAD + 'a.png,p,"s\nt"\na.png,p\n', {}, "t.csv:4: 2 fields, the header has 3"),
     (HEAD + 'a.png,p,"s\n', {}, "t.csv:2: broken CSV"),
     (HEAD + "a.png,p,s\nb.png,p,s\n", {}, "t.csv:3: no picture .*b.png"),
-    (HEAD + "t.csv,p,s\n", {}, "t.csv:2: .*t.csv is no image"),
+    (HEAD + "t.csv,p,s\n", {}, "t.csv:2: .*t.csv: not an image"),
     ("image,suffix\na.png,s", {}, r'no columns for "prefix" \(found: image, suffix\); give --columns prefix=NAME or --prefix'),
     ("image,prefix,answer\na.png,p,s", {}, 'no columns for "suffix"'),
     ("image,prefix,suffix,suffix\na.png,p,s,s", {}, '2 columns for "suffix"'),
