@@ -49,6 +49,8 @@ def findings(
   except errors.UserError as e:
     return [str(e)]
   report = problems.Report(source)
+  for kind, text in problems.of_source(source, rules):
+    report.add(kind, 0, text)
   pictures = {}  # path -> (first record, records that use it with objects)
   for i in _spread(range(len(source)), HEADERS if source.holds_pictures else len(source)):
     try:

@@ -21,6 +21,7 @@ class Jsonl:
 
   KEYS = ("where",)  # of the config, besides "path"
   holds_pictures = False
+  changed: dict[str, str] = {}
 
   def __init__(self, path: str, where: str = ""):
     """Builds the index in one pass over the file.
@@ -81,6 +82,10 @@ class Jsonl:
   def place(self, i: int) -> str:
     """Where record i stands, e.g. "data.jsonl:17"."""
     return f"{self.path}:{self._table[i, 2]}"
+
+  def mended(self, i: int) -> list[str]:
+    """Nothing: its owner can edit it."""
+    return []
 
   def content_hash(self) -> str:
     """Hex digest of the file's bytes and of the filter."""

@@ -9,14 +9,17 @@ A pair `(ours, theirs)` says which feature a key comes from; `/` leads into nest
                                        "objects/sentences"; "objects/iscrowd" and "objects/ignore"
                                        leave out of answers
 
-Features without a pair keep their names.
+Features without a pair keep their names. Boxes that jut out of their picture are cut, objects whose
+box holds nothing of it are left out: nobody can edit such a data set.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from paligemma_jax import errors
+from paligemma_jax.data import files
 from paligemma_jax.processing import image
 
 Box = tuple[float, float, float, float]
@@ -26,6 +29,7 @@ BOXES: dict[str, Callable[[list[float], float, float], Box]] = {
   "xywh": lambda b, h, w: (b[0], b[1], b[0] + b[2], b[1] + b[3]),  # pixels: COCO
   "yxyx_unit": lambda b, h, w: (b[1] * w, b[0] * h, b[3] * w, b[2] * h),  # 0..1: TFDS
 }
+_SLACK = 0.5  # pixels that a box may jut out without a word: tools round
 _OBJECT_KEYS = ("box", "label", "mask", "sentences", "iscrowd", "ignore", "area")
 
 
@@ -61,12 +65,16 @@ class Layout:
     """Most pictures that one record may have."""
     return self.max_images or len(self.image_features)
 
-  def record(self, features: Mapping[str, Any], place: str) -> dict[str, Any]:
+  def record(
+    self, features: Mapping[str, Any], place: str, folder: str = "", told: list[str] | None = None
+  ) -> dict[str, Any]:
     """A record of the features of one example.
 
     Args:
       features: plain values, nested dicts and lists; pictures as bytes or paths.
       place: where they stand, for errors.
+      folder: what relative paths start from.
+      told: gets a sentence for every object whose box is cut or that is left out.
 
     Raises:
       errors.UserError: a feature is missing, boxes and labels differ in number, too many pictures.
@@ -86,7 +94,12 @@ class Layout:
       elif ours != "image":
         whole[ours] = _look_up(features, theirs, place)
     if columns:
-      whole["objects"] = self._objects(columns, whole["image"], place)
+      last = pictures[-1] if pictures else ""
+      last = files.join(folder, last) if isinstance(last, str) else last
+      found = self._objects(columns, last, place)
+      if "box" in columns and found:
+        found = _inside(found, last, [] if told is None else told)
+      whole["objects"] = found
     return whole
 
   def _objects(self, columns: dict[str, list], picture: Any, place: str) -> list[dict]:
@@ -103,12 +116,31 @@ class Layout:
       boxes = [boxes[k : k + 4] for k in range(0, len(boxes), 4)]
     height = width = 1
     if boxes and self.boxes.endswith("_unit"):
-      last = picture[-1] if isinstance(picture, list) else picture
-      height, width, _ = image.read_header(last, f"{place}: image")
+      height, width, _ = image.read_header(picture, f"{place}: image")
     try:
       return [[float(v) for v in BOXES[self.boxes](box, height, width)] for box in boxes]
     except (IndexError, TypeError, ValueError):
       raise errors.UserError(f"{place}: a box is four numbers, found {boxes[:1]}") from None
+
+
+def _inside(objects: list[dict], picture: str | bytes, told: list[str]) -> list[dict]:
+  """The objects with their boxes cut to the picture, without those that have nothing in it."""
+  try:
+    height, width, _ = image.read_header(picture)
+  except errors.UserError:
+    return objects  # told when the picture is read
+  found = []
+  for k, item in enumerate(objects):
+    x0, y0, x1, y1 = item["box"]
+    cut = [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))]
+    name = f"objects[{k}].box [{x0:g}, {y0:g}, {x1:g}, {y1:g}]"
+    if not all(map(math.isfinite, item["box"])) or cut[0] >= cut[2] or cut[1] >= cut[3]:
+      told.append(f"{name} holds nothing of the picture of {width} x {height} pixels, left out")
+      continue
+    if max(abs(a - b) for a, b in zip(cut, item["box"])) > _SLACK:
+      told.append(f"{name} cut to the picture of {width} x {height} pixels")
+    found.append({**item, "box": cut})
+  return found
 
 
 def _look_up(value: Any, name: str, place: str) -> Any:

@@ -16,7 +16,7 @@ from paligemma_jax.data import files, tasks
 from paligemma_jax.processing import boxes, tokenizer
 
 NOTES = frozenset(
-  ["empty prefix", "another answer", "trained on itself", "round trip"]
+  ["mended", "empty prefix", "another answer", "trained on itself", "round trip"]
   + ["one colour", "few levels", "nothing to be seen"]
 )
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
@@ -86,6 +86,18 @@ def of_record(
     yield from _text_keys(record, rules, name, answered)
   else:
     yield from _object_keys(record, rules)
+
+
+def of_source(source, rules: tasks.Rules) -> Iterator[tuple[str, str]]:
+  """Keys that a library made something else of than the texts that they were."""
+  used = ["prefix", rules.suffix, *rules.fields(), *rules.answer_fields()]
+  for key in dict.fromkeys(used):
+    if key in source.changed:
+      yield (
+        f"changed {key}",
+        f'"{key}" is of the type {source.changed[key]}, which `datasets` makes of texts such as'
+        " 2024-01-31; give the column the type string and save it, or read the file as JSONL",
+      )
 
 
 def of_texts(record: dict, rules: tasks.Rules) -> Iterator[tuple[str, str]]:

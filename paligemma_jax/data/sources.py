@@ -28,6 +28,7 @@ class Source(Protocol):
   folder: str  # local folder or URL that relative paths in the records start from
   max_images: int  # most images that one record has
   holds_pictures: bool  # in the records: reading one reads its pictures
+  changed: dict[str, str]  # key of the records -> the type that its library made of its texts
 
   def __len__(self) -> int: ...
 
@@ -40,6 +41,9 @@ class Source(Protocol):
 
   def place(self, i: int) -> str:
     """Where record i stands, e.g. "data.jsonl:17"."""
+
+  def mended(self, i: int) -> list[str]:
+    """What reading record i changes, a sentence each."""
 
   def content_hash(self) -> str:
     """Hex digest that changes when the records do."""

@@ -4,6 +4,8 @@ Their pictures are read as the bytes of a file, their class numbers as names; `l
 feature becomes which key of a record. Nothing here needs TensorFlow.
 """
 
+import dataclasses
+import datetime
 import fnmatch
 import hashlib
 import json
@@ -15,6 +17,7 @@ from typing import Any
 from paligemma_jax import errors
 from paligemma_jax.data import files, jsonl, layout
 
+_TIMES = ("timestamp", "date", "time", "duration")  # types of `datasets` that it makes of texts
 _SAMPLE = 2**16  # bytes at both ends of a file that stand for its content
 
 
@@ -22,9 +25,11 @@ class _Store:
   """What the three have in common. A copy in another process opens its files anew."""
 
   holds_pictures = True
+  changed: dict[str, str] = {}  # key of the records -> what its values became that were texts
 
   def __init__(self, path: str, split: str, **settings):
-    self.path, self.folder, self.split = path, files.folder(path), split
+    self.path, self.split = path, split
+    self.folder = path if os.path.isdir(path) else files.folder(path)
     self._layout, self._data = layout.Layout(**settings), None
     self.max_images = self._layout.most_images()
     self._length = len(self._opened())
@@ -38,8 +43,18 @@ class _Store:
     """Record i; raises errors.UserError with its place when it cannot be read."""
     if not 0 <= i < self._length:
       raise IndexError(i)  # ends a loop over the source
+    return self._record(int(i), [])
+
+  def mended(self, i: int) -> list[str]:
+    """What reading record i changes, a sentence each: boxes that are cut or left out."""
+    told = []
+    self._record(int(i), told)
+    return told
+
+  def _record(self, i: int, told: list[str]) -> dict:
     try:
-      return self._layout.record(self._features(int(i)), self.place(i))
+      record = self._layout.record(self._features(i), self.place(i), self.folder, told)
+      return jsonl.with_bytes(record)
     except errors.UserError:
       raise
     except Exception as e:  # every library has its own for a damaged file
@@ -170,6 +185,12 @@ class HuggingFace(_Store):
     for column, feature in data.features.items():
       plain = _undecoded_hf(feature, datasets.Image)
       data = data.cast_column(column, plain) if plain != feature else data
+    ours = {theirs: key for key, theirs in self._layout.fields}
+    self.changed = {
+      ours.get(column, column): str(feature.dtype)
+      for column, feature in data.features.items()
+      if str(getattr(feature, "dtype", "")).startswith(_TIMES)
+    }
     return data
 
   def _loaded(self, datasets):
@@ -325,19 +346,21 @@ def _undecoded_hf(feature: Any, picture: type) -> Any:
     return {k: _undecoded_hf(f, picture) for k, f in feature.items()}
   if isinstance(feature, list):
     return [_undecoded_hf(f, picture) for f in feature]
-  if hasattr(feature, "feature"):
-    return type(feature)(_undecoded_hf(feature.feature, picture), length=feature.length)
+  if hasattr(feature, "feature"):  # a list, of a fixed length or not
+    return dataclasses.replace(feature, feature=_undecoded_hf(feature.feature, picture))
   return feature
 
 
 def _plain_hf(value: Any, feature: Any) -> Any:
   """What a row holds as plain values: pictures as bytes or paths, class numbers as names."""
-  if value is None:
-    return None
+  if value is None or type(feature).__name__ == "Json":  # decoded already
+    return value
+  if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
+    return str(value)
   inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
   if isinstance(value, list):
     return [_plain_hf(v, inner) for v in value]
-  if type(feature).__name__ == "Image":
+  if isinstance(value, dict) and value.keys() == {"bytes", "path"}:  # with its type or without
     return value["bytes"] if value["bytes"] is not None else value["path"]
   if isinstance(value, dict):
     types = inner if isinstance(inner, dict) else feature

@@ -146,6 +146,8 @@ def guess_task(path: str) -> str:
 def _read(survey: Survey, copies: "_Copies", codec, alpha: str) -> None:
   """Reads every record of the source."""
   report, ids, inside = survey.report, {}, 0
+  for kind, text in problems.of_source(report.source, survey.rules):
+    report.add(kind, 0, text)
   reader = reading.Reader(report.source, survey.rules, survey.name, codec is not None, alpha)
   through = _ThroughCodec(survey, codec)
   for i, seen in _each(reader, report.source, survey.name):
