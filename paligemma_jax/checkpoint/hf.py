@@ -16,6 +16,7 @@ from paligemma_jax.checkpoint import (
   atomic,
   contents,
   hf_config,
+  hf_keys,
   lazy,
   names,
   shards,
@@ -24,7 +25,7 @@ from paligemma_jax.checkpoint import (
 )
 from paligemma_jax.models import variants
 
-META = "paligemma_jax"  # key of config.json under which we keep `meta`
+META = hf_keys.META  # key of config.json under which we keep `meta`
 
 
 def is_mine(path: str) -> bool:
@@ -46,7 +47,7 @@ def open(path: str) -> source.Source:
     stored = json.loads((folder / "config.json").read_text())
     quantised = contents.quantisation(stored)
     config = None if quantised else hf_config.read(stored, str(folder / "config.json"))
-  except (ValueError, TypeError, AttributeError, RecursionError) as e:
+  except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as e:
     raise errors.UserError(f"{folder / 'config.json'} is damaged ({e!r}); copy it again") from e
   if quantised:
     raise contents.unread(path, quantised)
@@ -54,6 +55,10 @@ def open(path: str) -> source.Source:
   _check_kind(tensors, str(path))
   found, spelled = _normalised(tensors, str(path))
   head = found.pop(names.HEAD, None)
+  if head is None and not config.tied:
+    raise errors.UserError(
+      f"{path}: tie_word_embeddings is false, but there is no lm_head.weight; was it lost in saving?"
+    )
   arrays = _assemble(found, spelled, config, str(path))
   table = found.get(names.TABLE)
   return source.Source(

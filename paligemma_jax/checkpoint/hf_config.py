@@ -5,9 +5,12 @@ defaults stand here. Source: transformers 4.49 to 5.23, configuration classes of
 Gemma 2 and SigLIP; some are surprising (a partial Gemma `text_config` means the 7B sizes).
 """
 
+import dataclasses
+import math
 from typing import Any, NamedTuple
 
 from paligemma_jax import errors
+from paligemma_jax.checkpoint import hf_keys
 from paligemma_jax.models import variants
 
 ROW_MULTIPLE = 64  # the table is padded to a multiple of this, `<image>` being the first extra row
@@ -67,6 +70,7 @@ class Read(NamedTuple):
   img: variants.ImageConfig | None
   llm: variants.DecoderConfig | None
   rows: int  # of the table in the file, extra rows included
+  tied: bool = True  # False: there must be an output matrix
 
   @property
   def model(self) -> variants.ModelConfig | None:
@@ -77,113 +81,135 @@ class Read(NamedTuple):
 def read(d: dict[str, Any], where: str) -> Read:
   """Reads the contents of a config.json of PaliGemma, Gemma, Gemma 2 or SigLIP.
 
+  Args:
+    d: the contents.
+    where: the file, for messages.
+
   Raises:
-    UserError: another model, or a setting that this one does not have.
+    UserError: another model, a setting that this one does not have, or an unknown key.
   """
-  kind = d.get("model_type", "paligemma")
+  kind, at = d.get("model_type") or "paligemma", f"{where}: "
   if kind == "paligemma":
-    return _read_paligemma(d, where)
+    return _read_paligemma(d, at)
   if kind in ("gemma", "gemma2"):
-    text = {**d, "model_type": kind}
-    rows = text.get("vocab_size", 256_000)
-    return Read(None, _decoder(text, rows, where), rows)
-  if kind in ("siglip", "siglip_vision_model"):
-    return Read(_image(d.get("vision_config", {}) if kind == "siglip" else d, where), None, 0)
+    if d.get("use_bidirectional_attention"):
+      raise errors.UserError(
+        f"{at}use_bidirectional_attention: a Gemma for embeddings is no decoder"
+      )
+    llm = _decoder({**d, "model_type": kind}, at)
+    return Read(None, llm, llm.vocab_size, d.get("tie_word_embeddings") is not False)
+  if kind == "siglip":
+    hf_keys.check(d, kind, at)
+    return Read(_image(d.get("vision_config") or {}, f"{at}vision_config."), None, 0)
+  if kind == "siglip_vision_model":
+    return Read(_image(d, at), None, 0)
   raise errors.UserError(
-    f"{where}: model_type {kind!r} is not of paligemma, gemma, gemma2, siglip, siglip_vision_model"
+    f"{at}model_type {kind!r} is not of paligemma, gemma, gemma2, siglip, siglip_vision_model"
   )
 
 
-def _read_paligemma(d: dict, where: str) -> Read:
-  text = d.get("text_config") or _NO_TEXT
-  vision = d.get("vision_config") or _NO_VISION
-  rows = text.get("vocab_size", 256_000)
-  real = d.get("image_token_index", d.get("image_token_id", 256_000))
-  found = Read(_image(vision, where), _decoder(text, real, where), rows)
-  if real > rows:
+def _read_paligemma(d: dict, at: str) -> Read:
+  hf_keys.check(d, "paligemma", at)
+  text, vision = d.get("text_config"), d.get("vision_config")
+  text = _NO_TEXT if text is None else text
+  img = _image(_NO_VISION if vision is None else vision, f"{at}vision_config.")
+  llm = _decoder(text, f"{at}text_config.")
+  key = next((k for k in ("image_token_index", "image_token_id") if d.get(k) is not None), None)
+  real = 256_000 if key is None else _number(d, key, at)
+  if real > llm.vocab_size:
     raise errors.UserError(
-      f"{where}: image_token_index {real} is beyond the {rows} rows of text_config.vocab_size"
+      f"{at}image_token_index {real} is beyond the {llm.vocab_size} rows of text_config.vocab_size"
     )
-  return found
+  tied = all(part.get("tie_word_embeddings") is not False for part in (d, text))
+  return Read(img, dataclasses.replace(llm, vocab_size=real), llm.vocab_size, tied)
 
 
-def _image(d: dict, where: str) -> variants.ImageConfig:
-  _expect(d, "hidden_act", ("gelu_pytorch_tanh",), where)
-  _expect(d, "layer_norm_eps", (1e-6,), where)
-  d = {**_SIGLIP, **d}
+def _image(d: dict, at: str) -> variants.ImageConfig:
+  hf_keys.check(d, "siglip_vision_model", at)
+  d = {**_SIGLIP, **{k: v for k, v in d.items() if v is not None}}
+  for key in ("image_size", "patch_size"):  # also as height and width
+    if isinstance(d[key], list) and d[key] and d[key] == d[key][:1] * 2:
+      d[key] = d[key][0]
   return variants.ImageConfig(
-    width=d["hidden_size"],
-    depth=d["num_hidden_layers"],
-    mlp_dim=d["intermediate_size"],
-    num_heads=d["num_attention_heads"],
-    patch_size=d["patch_size"],
-    res=d["image_size"],
+    width=_number(d, "hidden_size", at),
+    depth=_number(d, "num_hidden_layers", at),
+    mlp_dim=_number(d, "intermediate_size", at),
+    num_heads=_number(d, "num_attention_heads", at),
+    patch_size=_number(d, "patch_size", at),
+    res=_number(d, "image_size", at),
   )
 
 
-def _decoder(d: dict, vocab_size: int, where: str) -> variants.DecoderConfig:
-  kind = d.get("model_type", "gemma")
+def _decoder(d: dict, at: str) -> variants.DecoderConfig:
+  """With all rows of the table."""
+  kind = d.get("model_type") or "gemma"
   if kind not in ("gemma", "gemma2"):
-    raise errors.UserError(f"{where}: text_config.model_type {kind!r} is not of gemma, gemma2")
-  _expect(d, "rms_norm_eps", (1e-6,), where)
-  _expect(d, "rope_theta", (10_000,), where)
-  rope = d.get("rope_parameters") or {}
-  _expect(rope, "rope_theta", (10_000,), where)
-  _expect(rope, "rope_type", ("default",), where)
-  _expect(d, "attention_bias", (False,), where)
+    raise errors.UserError(f"{at}model_type {kind!r} is not of gemma, gemma2")
+  hf_keys.check(d, kind, at)
   post_norms = kind == "gemma2"
-  given, d = d, {**(_GEMMA2 if post_norms else _GEMMA), **d}
-  sizes = dict(
-    width=d["hidden_size"],
-    depth=d["num_hidden_layers"],
-    mlp_dim=d["intermediate_size"],
-    num_heads=d["num_attention_heads"],
-    num_kv_heads=d["num_key_value_heads"],
-    head_dim=d["head_dim"],
-    vocab_size=vocab_size,
+  off = ("attn_logit_softcapping", "final_logit_softcapping", "sliding_window")  # if null
+  given = {k: v for k, v in d.items() if v is not None or k in off}
+  d = {**(_GEMMA2 if post_norms else _GEMMA), **given}
+  llm = variants.DecoderConfig(
+    width=_number(d, "hidden_size", at),
+    depth=_number(d, "num_hidden_layers", at),
+    mlp_dim=_number(d, "intermediate_size", at),
+    num_heads=_number(d, "num_attention_heads", at),
+    num_kv_heads=_number(d, "num_key_value_heads", at),
+    head_dim=_number(d, "head_dim", at),
+    vocab_size=_number(d, "vocab_size", at),
     post_norms=post_norms,
+    query_pre_attn_norm=_query_norm(d, post_norms, at),
   )
   if not post_norms:
-    return variants.DecoderConfig(**sizes)
-  return variants.DecoderConfig(
-    **sizes,
-    attn_logits_softcap=float(d["attn_logit_softcapping"] or 0.0),
-    final_logits_softcap=float(d["final_logit_softcapping"] or 0.0),
-    sliding_window=_window(given, d["sliding_window"], where),
-    query_pre_attn_norm=_query_norm(d, where),
+    _window(given, llm.depth, at)
+    return llm
+  return dataclasses.replace(
+    llm,
+    attn_logits_softcap=float(_number(d, "attn_logit_softcapping", at, float)),
+    final_logits_softcap=float(_number(d, "final_logit_softcapping", at, float)),
+    sliding_window=_number(d, "sliding_window", at, int, 0) if _window(given, llm.depth, at) else 0,
   )
 
 
-def _window(d: dict, window: int | None, where: str) -> int:
-  layers = d.get("layer_types")
-  if not layers:
-    return window or 0
-  if set(layers) == {"full_attention"}:
-    return 0
-  alternating = ["sliding_attention", "full_attention"] * len(layers)
-  if list(layers) != alternating[: len(layers)]:
+def _number(d: dict, key: str, at: str, kind: type = int, least: int = 1):
+  """A size, at least 1, or a soft-cap, of which null is 0."""
+  x = d[key]
+  if kind is float or not least:
+    x, least = 0 if x is None else x, 0
+  is_number = type(x) in (int, kind) and math.isfinite(x)
+  if not is_number or not least <= x < 2**31:
     raise errors.UserError(
-      f"{where}: layer_types {layers[:4]}… are neither all full_attention nor alternating from "
-      "sliding_attention, the only ones supported"
+      f"{at}{key} is {x!r}, which is no {'size' if least else 'number from 0'}"
     )
-  return window or 0
+  return x
 
 
-def _query_norm(d: dict, where: str) -> str:
-  scalar = d["query_pre_attn_scalar"]
+def _window(given: dict, depth: int, at: str) -> bool:
+  """Whether the even layers have a window."""
+  layers = given.get("layer_types")
+  if layers is None:
+    return True
+  if layers == ["full_attention"] * depth:
+    return False
+  if layers != (["sliding_attention", "full_attention"] * depth)[:depth]:
+    raise errors.UserError(
+      f"{at}layer_types {str(layers)[:60]} are neither {depth} times full_attention nor alternating "
+      "from sliding_attention, the only ones supported"
+    )
+  return True
+
+
+def _query_norm(d: dict, post_norms: bool, at: str) -> str:
+  scalar = d.get("query_pre_attn_scalar", d["head_dim"])  # Gemma 1 has none
   if scalar == d["head_dim"]:
     return "rsqrt_head_dim"
-  if scalar == d["hidden_size"] // d["num_attention_heads"]:
+  if post_norms and scalar == d["hidden_size"] // d["num_attention_heads"]:
     return "rsqrt_emb_per_head"
   raise errors.UserError(
-    f"{where}: query_pre_attn_scalar {scalar} is neither head_dim nor "
-    "hidden_size / num_attention_heads, the only ones supported"
+    f"{at}query_pre_attn_scalar {scalar} is neither head_dim nor hidden_size / num_attention_heads, "
+    "the only ones supported"
   )
-
-
-def _expect(d: dict, key: str, allowed: tuple, where: str):
-  if d.get(key) is not None and d[key] not in allowed:
-    raise errors.UserError(f"{where}: {key} {d[key]!r} is not supported (only {allowed[0]!r})")
 
 
 def padded_rows(vocab_size: int) -> int:

@@ -1,4 +1,6 @@
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from paligemma_jax import errors
 from paligemma_jax.checkpoint import formats, hf, lazy, names, shards
 from tests import golden, toy
 from tests.checkpoint import toys
+
+REPORTS = pathlib.Path(__file__).parents[1] / "data/reports"
 
 
 def tensors(folder) -> dict:
@@ -285,6 +289,28 @@ def test_truncated_files_are_said_to_be(tmp_path):
     (tmp_path / "x/model.safetensors").write_bytes(data[:size])
     with pytest.raises(errors.UserError, match="model.safetensors.*truncated"):
       formats.open(tmp_path / "x")
+
+
+def test_an_untied_model_needs_its_output_matrix(tmp_path):
+  toys.write(tmp_path / "x")
+  edit(tmp_path / "x", lambda d: d.update(tie_word_embeddings=False))
+  with pytest.raises(
+    errors.UserError, match="tie_word_embeddings is false, but there is no lm_head"
+  ):
+    formats.open(tmp_path / "x")
+  rewrite(tmp_path / "x", lambda t: {**t, "lm_head.weight": t[TABLE]})
+  formats.open(tmp_path / "x").verify()
+
+
+@pytest.mark.parametrize(
+  "name, said", [("rope_scaling", "type 'linear'"), ("rope_params", "linear")]
+)
+def test_a_scaled_rotation_is_refused_in_either_spelling(tmp_path, name, said):
+  shutil.copytree(golden.DIR / "pg2_tiny_hf", tmp_path / "x")
+  (tmp_path / "x/config.json").unlink()
+  shutil.copy(REPORTS / f"hf_config_settings/{name}.json", tmp_path / "x/config.json")
+  with pytest.raises(errors.UserError, match=said):
+    formats.open(tmp_path / "x")
 
 
 def test_meta_travels_in_config_json(tmp_path):

@@ -1,10 +1,14 @@
 """The folders we write, opened by the transformers that is installed."""
 
+import json
+
 import numpy as np
 import pytest
 
-from paligemma_jax.checkpoint import formats, names
+from paligemma_jax import errors
+from paligemma_jax.checkpoint import formats, hf_config, names
 from paligemma_jax.models import variants
+from tests import toy
 from tests.checkpoint import toys
 
 pytestmark = pytest.mark.parity
@@ -92,3 +96,78 @@ def test_bare_towers_that_transformers_saves(tmp_path):
   assert img.config is None and llm.config is None
   assert img.shapes == variants.image_shapes(cfg.img, None)
   assert {n for n in llm.shapes} == set(variants.decoder_shapes(cfg.llm))
+
+
+def configs(family):
+  """What transformers itself writes of such a model, with every key and with the changed ones alone."""
+  stored = hf_config.write(
+    toy.config(family, final_logits_softcap=8.0 * (family[-1] == "2")), "float32"
+  )
+  config = transformers.PaliGemmaConfig(
+    **{k: v for k, v in stored.items() if k not in ("model_type", "architectures")}
+  )
+  return json.loads(config.to_json_string(use_diff=False)), json.loads(config.to_json_string())
+
+
+@pytest.mark.parametrize("family", toys.FAMILIES)
+def test_every_key_that_transformers_writes_is_known(family):
+  cfg = toy.config(family, final_logits_softcap=8.0 * (family[-1] == "2"))
+  for stored in configs(family):
+    assert hf_config.read(stored, "x").model == cfg
+
+
+OTHER = {bool: lambda x: not x, int: lambda x: x + 1, float: lambda x: x * 2 + 0.5}
+OTHER |= {str: lambda x: "silu", list: lambda x: x[::-1], dict: lambda x: x | {"rope_theta": 20.0}}
+MORE = {  # keys that are read wherever they stand, though no config lists them
+  "text_config": {
+    "rope_scaling": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+    "rope_theta": 500.0,
+    "partial_rotary_factor": 0.5,
+  }
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", toys.FAMILIES)
+def test_a_key_that_we_accept_unread_does_not_change_the_logits(family):
+  """Every key of every part, given another value: refused, seen in our config, or without effect."""
+  stored, _ = configs(family)
+  ours = hf_config.read(stored, "x")
+  torch.manual_seed(0)
+  model = transformers.PaliGemmaForConditionalGeneration(
+    transformers.PaliGemmaConfig(**stored)
+  ).eval()
+  with torch.no_grad():
+    for p in model.parameters():
+      p.normal_(0, 0.3)
+  ids = torch.tensor([[1500] * 4 + [2, 40, 50, 60, 70]])
+  inputs = dict(
+    input_ids=ids, pixel_values=torch.rand(1, 3, 28, 28), token_type_ids=torch.zeros_like(ids)
+  )
+
+  def logits(config):
+    other = transformers.PaliGemmaForConditionalGeneration(transformers.PaliGemmaConfig(**config))
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+      return other.eval()(**inputs).logits
+
+  wanted, accepted = logits(stored), []
+  for part in (None, "text_config", "vision_config"):
+    here = stored[part] if part else stored
+    for key, value in (here | MORE.get(part, {})).items():
+      if key in ("text_config", "vision_config", "model_type", "architectures", "dtype"):
+        continue
+      value = value if key in MORE.get(part, {}) else OTHER.get(type(value), lambda x: 3)(value)
+      changed = {**stored, part: here | {key: value}} if part else here | {key: value}
+      try:
+        if hf_config.read(changed, "x") != ours:
+          continue
+      except errors.UserError:
+        continue
+      accepted.append(key)
+      try:
+        found = logits(changed)
+      except Exception:  # nor does transformers take such a value
+        continue
+      torch.testing.assert_close(found, wanted, msg=f"{part}.{key} = {value!r}")
+  assert len(accepted) > 20

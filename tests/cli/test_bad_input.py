@@ -163,7 +163,7 @@ def test_a_folder_without_its_weights(ask, ckpt, tmp_path):
 
 def test_a_file_that_is_no_checkpoint(ask, tmp_path):
   (tmp_path / "notes.txt").write_text("hello")
-  assert "notes.txt is of no known format" in ask(ckpt=tmp_path / "notes.txt")
+  assert "notes.txt is no checkpoint" in ask(ckpt=tmp_path / "notes.txt")
 
 
 def test_pictures_that_cannot_be_read(ask, tmp_path, pictures):
