@@ -16,7 +16,8 @@ _WRITTEN = {
   "(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-",
   **dict.fromkeys("¤₠€\x80", "$"), "£": "#", "¢": "cents",
   "¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3",
-  "&amp;": "&", "&lt;": "<", "&gt;": ">", "&nbsp;": "", "&mdash;": "",
+  "&amp;": "&", "&lt;": "<", "&gt;": ">",
+  **dict.fromkeys(["&nbsp;", "&mdash;", "&ndash;", "&md;"], ""),
   **dict.fromkeys(["…", '"', "---", "----", *ptb_chars.DASHES, *ptb_chars.HYPHENS], ""),
 }  # fmt: skip
 _QUOTES = str.maketrans({
@@ -25,6 +26,9 @@ _QUOTES = str.maketrans({
 })  # fmt: skip
 # Characters inside longer tokens.
 _INSIDE = str.maketrans({"\xad": None, "(": "-lrb-", ")": "-rrb-", " ": "\xa0", "‛": "`"})
+
+# Letters with an accent, written out.
+_ENTITY = re.compile("&[aeiou](?:acute|grave|uml);", re.IGNORECASE)
 
 # Most of a caption needs no rules: letters, perhaps a mark, white space.
 _PLAIN = re.compile("([A-Za-z]+)([.,!?;:]?)(?=[ \t\n])")
@@ -44,7 +48,8 @@ def tokenize(text: str, after: str = "\n") -> str:
       each other.
   """
   text = " ".join(text.splitlines())
-  plain, tokens, at = ptb_chars.simplify(text + after), [], 0
+  plain = _ENTITY.sub(lambda m: ptb_chars.LETTER * len(m[0]), ptb_chars.simplify(text + after))
+  tokens, at = [], 0
   while at < len(text):
     if plain[at] in " \t":
       at += 1

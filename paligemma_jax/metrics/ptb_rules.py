@@ -11,18 +11,20 @@ import re
 # Abbreviations that keep their full stop in any case: with which a sentence may end, or not.
 _LAST = """
   al co ct ga jr ky md mo rd rt sq sr va vt ala apr aug bhd cos dak dec esq est etc ext feb fla fri
-  inc ind jan jul jun kan ltd mar mon neb nev nov oct plc sep seq sys tel thu tue wed wis wyo pte
-  pty ariz assn bldg blvd bros colo conn corp intl kans mich minn mont okla penn ppte ppty ptes ptys
-  sept tenn tues univ wisc calif pptes pptys thurs
+  inc ind jan jul jun kan ltd mar mon neb nev nov oct plc sep seq sys tel thu tue wed wis wyo ariz
+  assn bldg blvd bros colo conn corp intl kans mich minn mont okla penn sept tenn tues univ wisc
+  calif thurs
 """.split()
 _INNER = """
   cf dr ft lt mr ms mt ph st vs wm adj adm adv ave cie col cpl det drs ens gen gov hon jos maj mme
-  mrs pfc pvt rep rev sen sfc sgt spc ste mfg mtg alex asst atty brig capt cmdr dept elec govs insp
-  invt mlle msgr natl pres prof reps sens supt assoc attys comdr lieut profs supts treas messrs
+  mrs pfc pvt rep rev sen sfc sgt spc ste alex asst atty brig capt cmdr dept elec govs insp invt
+  mlle msgr natl pres prof reps sens supt assoc attys comdr lieut profs supts treas messrs
 """.split()
 _CAPITALISED = "Az La Pa Ark Del Ill Ore Tex Mass Miss Wash".split()  # else they are words
 _BEFORE_NUMBER = "no nos op art fig figs prop ca pp".split()
-ABBREVIATIONS = frozenset(w.lower() for w in (*_LAST, *_INNER, *_CAPITALISED, *_BEFORE_NUMBER))
+_LIMITED = "pte pty ptes ptys ppte ppty pptes pptys mfg mtg".split()  # one letter in one case only
+_KNOWN = (*_LAST, *_INNER, *_CAPITALISED, *_BEFORE_NUMBER, *_LIMITED)
+ABBREVIATIONS = frozenset(word.lower() for word in _KNOWN)
 # Before these, an initial was the end of a sentence.
 _STARTERS = """
   A An As At He If In It So We But Her Now One Our She The Yet You This That These There They Then
@@ -33,6 +35,8 @@ _FILES = """
   c h x gz pl ps py bat bmp cgi cpp dll doc exe gif htm jar jpg mov mp3 pdf php png ppt sql tar txt
   wav xml zip docx html java jpeg class
 """.split()
+# Words with an apostrophe that stay whole; only the straight one does.
+WHOLE = "c'mon c'est s'mores ev'ry li'l nat'l nor'easter cont'd.".split()
 SPLIT = frozenset("cannot gonna wanna gotta lemme gimme".split())  # two words written as one
 
 
@@ -83,7 +87,8 @@ _QUOTE = "[`‚„‟‘’‛‹›«»“”\x91-\x94]"
 
 _RULES = (
   ("", _TAG),
-  ("", "(?i:&(?:amp|lt|gt|quot|nbsp|mdash|apos);)|&#[0-9]+;"),
+  ("", "(?i:&(?:amp|lt|gt|quot|nbsp|mdash|ndash|md|apos|ht|tl|ur|lr|qc|ql|qr|odq|cdq);)|&#[0-9]+;"),
+  ("", "(?i:-[lr][rsc]b-)"),
   # Two words written as one.
   ("", "((?i:can))(?i:not)|((?i:gon|wan))(?i:na)|((?i:got))(?i:ta)|((?i:lem|gim))(?i:me)"),
   ("", "('[tT])(?i:is|was)"),
@@ -95,6 +100,7 @@ _RULES = (
   ("clitic", _NOT),
   # Words with an apostrophe of their own: 'n', d', ol', 'em, 'til, '90s; O'Brien, ne'er, Ba'ath.
   ("", f"{_APOSTROPHE}[nN]{_APOSTROPHE}?|(?i:[ldj]|ol|dunkin|somethin){_APOSTROPHE}"),
+  ("", _any_case(re.escape(word) for word in WHOLE)),
   ("", f"{_APOSTROPHE}(?i:em|till?|cause|[2-9]0s)"),
   ("", f"[A-HJ-XZn]{_TICK}{_LETTER}{{2,}}|(?i:n?e{_TICK}er|o{_TICK}o|cap{_TICK}n|ma{_TICK}am)"),
   ("", f"{_LETTER}+(?i:[aeiouy]){_TICK}[aeiouA-Z]{_LETTER}*"),
@@ -119,12 +125,16 @@ _RULES = (
   ("", rf"(?:(?:\+\+?)?{_DIAL}\.)?{_DIAL}\.[0-9]{{3,4}}\.[0-9]{{3,5}}"),
   ("", r"[A-Z]*\$"),
   # Abbreviations.
-  ("", rf"((?:{_any_case(_LAST)}|{_capitalised(_CAPITALISED)})\.)(?:[\s\S]{{2}})?"),
-  ("", rf"{_any_case(_INNER)}\."),
+  (
+    "",
+    rf"((?:{_any_case(_LAST)}|{_capitalised(_CAPITALISED)}|(?i:p?pt)[ey][sS]?)\.)(?:[\s\S]{{2}})?",
+  ),
+  ("", rf"(?:{_any_case(_INNER)}|[mM][ft][gG])\."),
   ("", rf"([A-Za-z])\.{_WHITE}+(?:{_capitalised(_STARTERS)}|M[rRsS]\.|{_TAG}){_WHITE}"),
   ("", rf"({_any_case(_BEFORE_NUMBER)}\.){_WHITE}?{_DIGIT}"),
   ("", rf"{_INITIALS}*\."),
-  ("", r"((?i:ph\.d)\.|[eE]d\.D\.)(?:[\s\S]{2})?"),
+  ("", rf"((?i:(?:canada|sino|korean|eu|japan|non)-u\.s|u\.s\.-(?:u\.k|u\.s\.s\.r))){_WHITE}"),
+  ("", r"((?i:ph\.d|ed\.d)\.)(?:[\s\S]{2})?"),
   # Compounds; before more marks, a full stop stays with its word.
   ("address", rf"({_FILE})[ \t\n\xa0.?!,]"),
   ("", _JOINED),
@@ -132,12 +142,13 @@ _RULES = (
   ("", _DOTTED),
   ("", _SLASHED),
   ("", _CAPITALS),
-  ("", r"[cC]\+\+|[cCF]#"),
+  ("", "(?i:(?:anti|pro)-|s&ls|s&p-500)"),
+  ("", r"[cC]\+\+|[cCfF]#"),
   # Faces.
   ("", r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])[^A-Za-z0-9]"),
   ("", rf"{_EYE}_{_EYE}|\({_EYE}[_.]?{_EYE}\)|\([\^x=~<>']-[\^x=~<>'`]\)"),
   # Runs of marks, and single characters.
-  ("", r"\*+|\\\*|[⁺⁻₊₋]?(?:[⁰¹²³⁴-⁹]+|[₀-₉]+)|-{5,}|-{2,4}|_+|#+|@+|<<|>>|[?!]+|''"),
+  ("", r"\*+|(?:\\\*){1,3}|[⁺⁻₊₋]?(?:[⁰¹²³⁴-⁹]+|[₀-₉]+)|-{5,}|-{2,4}|_+|#+|@+|<<|>>|[?!]+|''"),
   ("", r"\.{3,5}|(?:\.[ \xa0]){2,4}\."),
   ("quote", f"{_QUOTE}{{1,2}}"),
   ("", r"[^ \t\n]"),

@@ -37,6 +37,34 @@ def test_tokens(text, want):
   assert ptb.tokenize(text) == want
 
 
+@pytest.mark.parametrize(
+  "text, want",
+  [
+    # An apostrophe inside a single token.
+    ("C'mon, c'mon!", "c'mon c'mon"),
+    ("c'est la vie", "c'est la vie"),
+    ("s'mores s'more", "s'mores s more"),
+    ("ev'ry ev'rything", "ev'ry ev'ry thing"),
+    ("li'l Li'l. li'la", "li'l li'l li'l a"),
+    ("nat'l. int'l gov't", "nat'l int l gov t"),
+    ("nor'easter nor'easters", "nor'easter nor'easter s"),
+    ("cont'd cont'd. cont'd,", "cont 'd cont'd. cont 'd"),
+    ("c’mon li’l c`mon", "c 'm on li l c mon"),  # only the straight one
+    ("e'er o'er ne'er ma'am o'o", "e'er o'er ne'er ma'am o'o"),
+    # What else the tool keeps whole, or takes out.
+    ("anti- and pro-war, ex- and non-", "anti- and pro-war ex and non"),
+    ("Korean-U.S. EU-U.S U.S.-U.K ties", "korean-u.s. eu-u.s u.s.-u.k ties"),
+    ("S&Ls at the S&P-500 s&ls", "s&ls at the s&p-500 s&ls"),
+    ("Ed.D. ED.D. ed.d. x", "ed.d. ed.d. ed.d. x"),
+    ("Pte. x PTE. x pteS. x mFg. x", "pte. x pte x ptes. x mfg x"),
+    ("caf&eacute; &auml;b a&ndash;b &md; &ht;", "caf&eacute; &auml;b a b &ht;"),
+    (r"-LRB- -rsb- \*\*\* f#", r"-lrb- -rsb- \*\*\* f#"),
+  ],
+)
+def test_words_that_the_lexer_lists(text, want):
+  assert ptb.tokenize(text) == want
+
+
 def test_what_follows_in_the_call_counts_as_it_does_in_java():
   assert ptb.tokenize("he'd've", "\na dog") == "he 'd 've"
   assert ptb.tokenize("he'd've", "") == "he 'd ve"

@@ -1,13 +1,16 @@
-"""Live against the Java tokeniser that pycocoevalcap brings: random strings made of quirks."""
+"""Live against the Java tokeniser that pycocoevalcap brings: random strings made of quirks, and words
+with an apostrophe, all of them up to a length."""
 
+import itertools
 import pathlib
 import random
 import shutil
+import string
 import subprocess
 
 import pytest
 
-from paligemma_jax.metrics import ptb
+from paligemma_jax.metrics import ptb, ptb_rules
 
 pytestmark = pytest.mark.parity
 
@@ -92,6 +95,32 @@ def _noise(seed, number):
 @pytest.mark.parametrize("make", [_captions, _noise])
 def test_the_java_tokeniser_says_the_same(make, seed, tmp_path):
   texts = make(seed, 5000)
+  after = [f"\n{text}\n" for text in texts[1:]] + [""]
+  for text, rest, want in zip(texts, after, _java(texts, tmp_path), strict=True):
+    assert ptb.tokenize(text, rest) == want, text
+
+
+SHORT = ["".join(w) for n in (1, 2) for w in itertools.product(string.ascii_lowercase, repeat=n)]
+UP_TO_THREE = [*SHORT, *map("".join, itertools.product(string.ascii_lowercase, repeat=3))]
+BEGINNINGS = "a c d e j l n o s y li ol cap ma ne ev don wouldn".split()
+ENDINGS = "s t d m n a e l em re ve ll er on ry est til mon".split()
+
+
+@pytest.mark.parametrize(
+  "beginnings, endings", [(SHORT, SHORT), (UP_TO_THREE, ENDINGS), (BEGINNINGS, UP_TO_THREE)]
+)
+def test_words_with_an_apostrophe_are_split_alike(beginnings, endings, tmp_path):
+  words = [f"{a}'{b}" for a in beginnings for b in endings]
+  pairs = zip(words, _java(words, tmp_path), strict=True)
+  assert [(w, want) for w, want in pairs if ptb.tokenize(w) != want] == []
+
+
+def test_every_word_of_the_lexers_lists_is_kept_alike_in_any_case_and_before_any_mark(tmp_path):
+  known = [*ptb_rules.WHOLE, *ptb_rules.ABBREVIATIONS, *ptb_rules.SPLIT, "anti-", "pro-", "s&ls"]
+  forms = [f(word) for word in known for f in (str, str.upper, str.capitalize)]
+  texts = [
+    f"{w}{mark}" for w in forms for mark in ("", "'", ".", ",", "-", " A", ". A", "'s", "5", "x")
+  ]
   after = [f"\n{text}\n" for text in texts[1:]] + [""]
   for text, rest, want in zip(texts, after, _java(texts, tmp_path), strict=True):
     assert ptb.tokenize(text, rest) == want, text
