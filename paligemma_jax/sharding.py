@@ -1,14 +1,12 @@
 """One mechanism for every mesh: logical axis names of arrays, rules from names to mesh axes.
 
-Parameters stay a plain nested dict. `AXES` names the axes of every parameter by a regex over its
-slash-joined name; a mesh layout (`configs/meshes.py`) maps these names to mesh axes. All meshes
+Parameters stay a plain nested dict. `param_axes` names the axes of every parameter; a mesh layout
+(`configs/meshes.py`) maps these names to mesh axes. All meshes
 have Auto axes: the compiler propagates what the rules leave open.
 """
 
 import contextlib
 import math
-import pickle
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,44 +16,12 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from paligemma_jax import errors
+from paligemma_jax import errors, param_axes
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...] | None
 
 # One layout for any number of devices: batch and parameters are both split over "fsdp".
 FSDP: Rules = (("batch", ("data", "fsdp")), ("auto", "fsdp"))
-
-# The first full match wins; every parameter must match. "layers" is the axis that is scanned over.
-AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-  ("img/embedding/kernel", (None, None, None, "embed")),
-  ("img/pos_embedding", (None, "length", "embed")),
-  (
-    "img/Transformer/encoderblock/.*Attention_0/(query|key|value)/kernel",
-    ("layers", "embed", "heads", "head_dim"),
-  ),
-  (
-    "img/Transformer/encoderblock/.*Attention_0/(query|key|value)/bias",
-    ("layers", "heads", "head_dim"),
-  ),
-  (
-    "img/Transformer/encoderblock/.*Attention_0/out/kernel",
-    ("layers", "heads", "head_dim", "embed"),
-  ),
-  ("img/Transformer/encoderblock/.*/Dense_0/kernel", ("layers", "embed", "mlp")),
-  ("img/Transformer/encoderblock/.*/Dense_0/bias", ("layers", "mlp")),
-  ("img/Transformer/encoderblock/.*/Dense_1/kernel", ("layers", "mlp", "embed")),
-  ("img/Transformer/encoderblock/.*/(bias|scale)", ("layers", "embed")),
-  ("img/head/kernel", ("embed", None)),
-  ("img/.*(bias|scale)", ("embed",)),
-  ("llm/embedder/input_embedding", ("vocab", "embed")),
-  ("llm/layers/attn/q_einsum/w", ("layers", "heads", "embed", "head_dim")),
-  ("llm/layers/attn/kv_einsum/w", ("layers", None, "kv_heads", "embed", "head_dim")),
-  ("llm/layers/attn/attn_vec_einsum/w", ("layers", "heads", "head_dim", "embed")),
-  ("llm/layers/mlp/gating_einsum", ("layers", None, "embed", "mlp")),
-  ("llm/layers/mlp/linear", ("layers", "mlp", "embed")),
-  ("llm/layers/.*/scale", ("layers", "embed")),
-  ("llm/final_norm/scale", ("embed",)),
-)
 
 # A parameter with more elements than this must not stay whole on every device (64 MB in float32).
 LARGE = 2**24
@@ -91,33 +57,47 @@ def unflatten(flat: dict[str, Any]) -> dict:
 def make_mesh(axes: dict[str, int], devices: list | None = None) -> Mesh:
   """Returns a mesh with the named axis sizes; one size may be -1, "the rest of the devices".
 
-  TPU slices follow each other along the first axes that they divide, never along the last one.
+  Devices of a TPU follow each other along its links, an axis of the slice may be split between two
+  of the mesh, and slices follow each other along the first axes that they divide, never along the
+  last one. So the order is not that of the processes: `rows_here` says what each holds.
 
   Args:
     axes: mesh axis name -> size, e.g. {"data": 1, "fsdp": -1, "tensor": 1}.
     devices: default all devices of all processes.
 
   Raises:
-    UserError: the sizes do not multiply to the number of devices, or slices do not divide them.
+    UserError: the sizes do not multiply to the number of devices, or these cannot be laid out so.
   """
   devices = jax.devices() if devices is None else devices
-  sizes = dict(axes)
-  known = math.prod(s for s in sizes.values() if s != -1)
-  sizes = {k: len(devices) // known if s == -1 else s for k, s in sizes.items()}
+  told = ", ".join(f"{axis}={size}" for axis, size in axes.items())
+  if list(axes.values()).count(-1) > 1 or any(s < 1 and s != -1 for s in axes.values()):
+    raise errors.UserError(
+      f"mesh {told}: every size must be at least 1, and one may be -1 (the rest)"
+    )
+  known = math.prod(s for s in axes.values() if s != -1)
+  sizes = {k: len(devices) // known if s == -1 else s for k, s in axes.items()}
   if math.prod(sizes.values()) != len(devices):
     raise errors.UserError(
-      f"mesh {dict(axes)} does not fill {len(devices)} devices; choose sizes whose product is {len(devices)}"
+      f"mesh {told} does not fill {len(devices)} devices; choose sizes whose product is {len(devices)}"
     )
-  names, kinds = tuple(sizes), (AxisType.Auto,) * len(sizes)
   slices = len({getattr(d, "slice_index", 0) for d in devices})
-  if slices == 1:
-    return jax.make_mesh(tuple(sizes.values()), names, axis_types=kinds, devices=devices)
   between = between_slices(sizes, slices)
-  inside = tuple(size // n for size, n in zip(sizes.values(), between, strict=True))
-  laid = mesh_utils.create_hybrid_device_mesh(
-    inside, between, devices, allow_split_physical_axes=True
-  )
-  return Mesh(laid, names, kinds)
+  try:
+    if slices == 1:
+      laid = mesh_utils.create_device_mesh(
+        tuple(sizes.values()), devices, allow_split_physical_axes=True
+      )
+    else:
+      inside = tuple(size // n for size, n in zip(sizes.values(), between, strict=True))
+      laid = mesh_utils.create_hybrid_device_mesh(
+        inside, between, devices, allow_split_physical_axes=True
+      )
+  except (NotImplementedError, ValueError) as e:  # of JAX, in several long lines
+    raise errors.UserError(
+      f"mesh {told} cannot be laid out over {len(devices)} {devices[0].device_kind};"
+      f" choose other sizes ({str(e).splitlines()[0].split('. ')[0]})"
+    ) from e
+  return Mesh(laid, tuple(sizes), (AxisType.Auto,) * len(sizes))
 
 
 def between_slices(sizes: dict[str, int], slices: int) -> tuple[int, ...]:
@@ -143,20 +123,6 @@ def use(mesh: Mesh | None) -> contextlib.AbstractContextManager:
   return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
-def logical_axes(name: str, ndim: int) -> tuple[str | None, ...]:
-  """The logical axes of a parameter. `ndim` may be one more, for statistics stacked in front.
-
-  Raises:
-    ValueError: no entry of `AXES` matches; a new parameter needs one.
-  """
-  for pattern, axes in AXES:
-    if re.fullmatch(pattern, name):
-      if len(axes) != ndim:
-        raise ValueError(f"{name} has {ndim} axes, sharding.AXES names {axes}")
-      return axes
-  raise ValueError(f"no entry of sharding.AXES matches the parameter {name}")
-
-
 def param_shardings(
   shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules
 ) -> dict[str, NamedSharding]:
@@ -180,7 +146,7 @@ def param_shardings(
 def _param_spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
   if not rules or not shape:
     return P()
-  names = logical_axes(name, len(shape))
+  names = param_axes.logical_axes(name, len(shape))
   spec = list(_spec(names, shape, mesh, rules))
   auto = _mesh_axes("auto", mesh, rules)
   used = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
@@ -216,7 +182,7 @@ def audit(shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules) -> list[
     UserError: a rule names an axis that no parameter has, an axis does not divide over the devices
       of its rule, or a large parameter stays whole although the parameters are to be split.
   """
-  names = {name: logical_axes(name, len(shape)) for name, shape in shapes.items()}
+  names = {name: param_axes.logical_axes(name, len(shape)) for name, shape in shapes.items()}
   known = {axis for axes in names.values() for axis in axes} | {"auto", "batch", "length"}
   for axis, _ in rules or ():
     if axis not in known:
@@ -235,14 +201,24 @@ def audit(shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules) -> list[
         )
     lines.append(Placed(name, tuple(shape), spec, math.prod(ways)))
   auto = math.prod(mesh.shape[a] for a in _mesh_axes("auto", mesh, rules))
-  for line in lines:
-    if auto > 1 and line.ways < auto and math.prod(line.shape) > LARGE:
+  large = [line for line in lines if math.prod(line.shape) > LARGE]
+  for line in large:
+    if auto > 1 and line.ways < auto:
       sizes = " x ".join(map(str, line.shape))
+      most = max(
+        n for n in range(1, auto) if auto % n == 0 and all(_divides(one, n) for one in large)
+      )
       raise errors.UserError(
         f"mesh: {line.name} ({sizes}) has no dimension that divides over {auto} devices and would"
-        " stay whole on each; choose fewer for fsdp, e.g. data_fsdp:64"
+        f" stay whole on each; choose fewer for fsdp, e.g. data_fsdp:{most}"
       )
   return sorted(lines, key=lambda line: -math.prod(line.shape) / line.ways)
+
+
+def _divides(line: Placed, n: int) -> bool:
+  """Whether a dimension of a parameter, but the scanned one, divides over n devices."""
+  axes = zip(param_axes.logical_axes(line.name, len(line.shape)), line.shape)
+  return any(size % n == 0 for axis, size in axes if axis != "layers")
 
 
 def _ways(spec: P, mesh: Any, ndim: int) -> tuple[int, ...]:
@@ -333,30 +309,82 @@ def batch_sharding(mesh: Mesh, rules: Rules, batch_size: int | None = None) -> N
     batch_size: global; one that does not divide over the devices is replicated instead.
   """
   axes = _mesh_axes("batch", mesh, rules)
-  size = math.prod(mesh.shape[a] for a in axes)
-  if not axes or (batch_size is not None and batch_size % size):
+  if not axes or (batch_size is not None and batch_size % batch_ways(mesh, rules)):
     return NamedSharding(mesh, P())
   return NamedSharding(mesh, P(axes))
 
 
-def put_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
-  """This process's rows (a pytree of numpy arrays [b, …]) -> global arrays [b * processes, …]."""
-  rows = len(jax.tree.leaves(batch)[0]) * jax.process_count()
-  sharding = batch_sharding(mesh, rules, rows)
-  return jax.tree.map(
-    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
-  )
+def batch_ways(mesh: Any, rules: Rules) -> int:
+  """Over how many parts of the mesh a batch is split."""
+  return math.prod(mesh.shape[a] for a in _mesh_axes("batch", mesh, rules))
 
 
-def gather_rows(rows: list[dict]) -> list[dict]:
-  """Rows of this process -> rows of all processes, in process order, the same everywhere."""
-  if jax.process_count() == 1:
+def whole_batch(batch_size: int, mesh: Mesh | None, rules: Rules) -> int:
+  """The least size, `batch_size` at least, that divides over the devices of a mesh (None: one)."""
+  ways = 1 if mesh is None else batch_ways(mesh, rules)
+  return -(-batch_size // ways) * ways
+
+
+def rows_here(mesh: Mesh | None, axis_rules: Rules, batch_size: int) -> np.ndarray:
+  """Which rows of a global batch this process holds: int[b], sorted, each once.
+
+  Devices need not lie in the order of their processes, and where a group of "tensor" crosses
+  processes several hold the same rows:
+
+      devices of the batch axis   0 1 1 0      process 0 holds the first and the last quarter
+      groups (0, 1) and (0, 1)                 both processes hold all rows
+
+  Args:
+    mesh: the devices of all processes; None: one device, which holds all.
+    axis_rules: logical name -> mesh axes.
+    batch_size: of the global batch.
+  """
+  rows = np.arange(batch_size)
+  if mesh is None:
     return rows
-  from jax.experimental import multihost_utils
+  where = batch_sharding(mesh, axis_rules, batch_size)
+  held = where.devices_indices_map((batch_size,))
+  mine = [
+    rows[index] for device, index in held.items() if device.process_index == jax.process_index()
+  ]
+  return np.unique(np.concatenate([rows[:0], *mine]))
 
-  data = np.frombuffer(pickle.dumps(rows), np.uint8)
-  sizes = multihost_utils.process_allgather(np.array([len(data)])).reshape(-1)
-  padded = np.zeros(sizes.max(), np.uint8)
-  padded[: len(data)] = data
-  parts = multihost_utils.process_allgather(padded)
-  return [row for part, n in zip(parts, sizes) for row in pickle.loads(part[:n].tobytes())]
+
+def global_size(rows: int, mesh: Mesh | None, axis_rules: Rules) -> int:
+  """Rows of the global batch of which this process holds `rows`; inverse of `rows_here`.
+
+  Raises:
+    ValueError: it holds so many of no batch that divides over the devices of several processes.
+  """
+  if mesh is None or jax.process_count() == 1:
+    return rows
+  ways = batch_ways(mesh, axis_rules)
+  share = len(rows_here(mesh, axis_rules, ways))
+  if not share or rows % share:
+    raise ValueError(f"{rows} rows, but this process holds {share} of every {ways} of a batch")
+  return rows * ways // share
+
+
+def put_batch(batch: Any, mesh: Mesh, rules: Rules) -> Any:
+  """The rows of `rows_here` (a pytree of numpy arrays [b, …]) -> global arrays [B, …].
+
+  Of several processes each gives its own; what several hold must be the same in each. In one
+  process a batch that does not divide over the devices is whole on each of them.
+
+  Raises:
+    ValueError: not the rows that this process holds of any batch.
+  """
+  size = global_size(len(jax.tree.leaves(batch)[0]), mesh, rules)
+  where, rows = batch_sharding(mesh, rules, size), rows_here(mesh, rules, size)
+
+  def put(x):
+    x = np.asarray(x)
+
+    def part(index):
+      start, stop, _ = index[0].indices(size)
+      first = int(np.searchsorted(rows, start))
+      return x[first : first + stop - start]
+
+    return jax.make_array_from_callback((size, *x.shape[1:]), where, part)
+
+  return jax.tree.map(put, batch)

@@ -15,20 +15,22 @@ MAY = {
   "errors": "",
   "cache": "",
   "storage": "errors",
-  "sharding": "errors",
+  "param_axes": "",
+  "exchange": "",
+  "sharding": "errors param_axes",
   "models": "structs errors sharding",
   "processing": "structs errors",
   "metrics": "errors",
   "decode": "structs errors models",
-  "checkpoint": "structs errors storage models sharding",
+  "checkpoint": "structs errors storage exchange models sharding",
   "data": "structs errors cache processing sharding models.vqvae",
   "datasets": "structs errors processing",
-  "vlm": "structs errors models processing sharding decode checkpoint",
-  "evals": "structs errors storage sharding processing models data decode metrics checkpoint vlm"
+  "vlm": "structs errors exchange models processing sharding decode checkpoint",
+  "evals": "structs errors storage exchange sharding processing models data decode metrics checkpoint vlm"
   " configs",
   "train": "structs errors cache storage models sharding processing data datasets decode metrics"
   " checkpoint vlm evals configs transfers.common",  # whose base() names every key of a config
-  "cli": "structs errors cache storage models sharding processing data datasets decode metrics"
+  "cli": "structs errors cache storage exchange models sharding processing data datasets decode metrics"
   " checkpoint vlm evals train bench configs",
   "bench": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
   " vlm evals train configs",

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from paligemma_jax import errors, sharding
+from paligemma_jax import errors, exchange, param_axes, sharding
 from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, variants
+from paligemma_jax.train import setup
 from tests import toy
 
 RULES = (
@@ -46,9 +47,9 @@ def test_one_kv_head_is_replicated_over_tensor():
 def test_every_parameter_of_every_variant_has_named_axes():
   for name in variants.PRESETS:
     for key, shape in variants.param_shapes(variants.preset(name)).items():
-      assert len(sharding.logical_axes(key, len(shape))) == len(shape)
+      assert len(param_axes.logical_axes(key, len(shape))) == len(shape)
   with pytest.raises(ValueError, match="llm/unknown"):
-    sharding.logical_axes("llm/unknown", 2)
+    param_axes.logical_axes("llm/unknown", 2)
 
 
 def audit(name, mesh_name, devices=None):
@@ -70,13 +71,22 @@ def test_the_audit_lists_every_parameter_and_all_large_ones_are_split(name, mesh
 @pytest.mark.parametrize(
   "mesh, sizes, message",
   [
-    ("fsdp", (1, 256, 1), "img/.*kernel .* has no dimension that divides over 256 devices"),
+    ("fsdp", (1, 256, 1), "img/.*kernel .* no dimension .* 256 devices .* e.g. data_fsdp:128"),
+    ("fsdp", (1, 96, 1), "llm/.*input_embedding .* 96 devices .* e.g. data_fsdp:32"),
     ("fsdp_tensor:32", (1, 1, 32), "heads, which does not divide over 32 devices"),
   ],
 )
 def test_what_cannot_be_split_as_meant_is_an_error(mesh, sizes, message):
   with pytest.raises(errors.UserError, match=message):
     audit("paligemma-3b", mesh, sizes)
+
+
+def test_the_audit_in_a_few_lines():
+  layout = meshes.get("fsdp_tensor:4")
+  mesh = jax.sharding.AbstractMesh((1, 2, 4), tuple(layout["axes"]))
+  lines = setup.check_shares(variants.preset("tiny"), mesh, layout["rules"])
+  assert len(lines) == 4 and lines[0].startswith("parameters split over fsdp 2 and tensor 4: ")
+  assert lines[-1].startswith("parameters whole on every device: ")
 
 
 def test_a_rule_that_matches_nothing_is_an_error():
@@ -95,9 +105,31 @@ def test_sizes_of_a_mesh_by_name_and_by_number():
       meshes.get(wrong)
 
 
-def test_a_mesh_that_does_not_fill_the_devices_is_refused():
-  with pytest.raises(errors.UserError, match="8 devices"):
-    sharding.make_mesh({"data": 3, "fsdp": -1})
+@pytest.mark.parametrize(
+  "axes, message",
+  [
+    ({"data": 3, "fsdp": -1}, "mesh data=3, fsdp=-1 does not fill 8 devices"),
+    ({"data": 0, "fsdp": -1}, "mesh data=0, fsdp=-1: every size must be at least 1"),
+    ({"data": -2, "fsdp": -4}, "mesh data=-2, fsdp=-4: every size must be at least 1"),
+    ({"data": -1, "fsdp": -1}, "one may be -1"),
+  ],
+)
+def test_a_mesh_that_does_not_fill_the_devices_is_refused(axes, message):
+  with pytest.raises(errors.UserError, match=message):
+    sharding.make_mesh(axes)
+
+
+def test_what_cannot_be_laid_out_is_one_line(monkeypatch):
+  def fail(*args, **kwargs):
+    raise NotImplementedError("Failed to find assignment for axis 2. The sizes\nmust divide")
+
+  monkeypatch.setattr(sharding.mesh_utils, "create_device_mesh", fail)
+  with pytest.raises(errors.UserError) as e:
+    sharding.make_mesh({"fsdp": 4, "tensor": 2})
+  assert str(e.value) == (
+    "mesh fsdp=4, tensor=2 cannot be laid out over 8 cpu; choose other sizes"
+    " (Failed to find assignment for axis 2)"
+  )
 
 
 @pytest.mark.parametrize(
@@ -138,6 +170,45 @@ def test_flatten_and_unflatten_are_inverse():
   tree = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
   assert sharding.flatten(tree) == {"a/b": 1, "a/c/d": 2, "e": 3}
   assert sharding.unflatten(sharding.flatten(tree)) == tree
+
+
+@pytest.mark.parametrize(
+  "processes, tensor, wanted",
+  [
+    ("0011", 1, ("0123", "4567")),
+    ("0110", 1, ("0167", "2345")),  # a ring, as TPU slices are laid
+    ("0011", 2, ("0123", "4567")),
+    ("0101", 2, ("01234567", "01234567")),  # both groups of "tensor" cross
+    ("01101001", 2, ("01234567", "01234567")),
+    ("00011122", 2, ("0123", "2345", "67")),  # one of four does
+  ],
+)
+def test_a_process_holds_the_rows_of_its_devices_each_once(processes, tensor, wanted, monkeypatch):
+  mesh = toy.mesh(processes, tensor)
+  for process, rows in enumerate(wanted):
+    monkeypatch.setattr(jax, "process_index", lambda: process)  # noqa: B023 - used at once
+    here = sharding.rows_here(mesh, RULES, 8)
+    assert "".join(map(str, here)) == rows
+    monkeypatch.setattr(jax, "process_count", lambda: len(wanted))
+    assert sharding.global_size(len(here), mesh, RULES) == 8
+
+
+def test_rows_that_no_batch_gives_to_a_process_are_a_broken_promise(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(ValueError, match="3 rows, but this process holds 2 of every 4 of a batch"):
+    sharding.put_batch({"x": np.arange(3)}, toy.mesh("0110"), RULES)
+
+
+def test_a_batch_is_filled_up_to_the_devices():
+  mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+  assert [sharding.whole_batch(n, mesh, RULES) for n in (1, 4, 6)] == [4, 4, 8]
+  assert sharding.whole_batch(3, None, None) == 3
+
+
+def test_rows_are_gathered_by_place_and_each_place_counts_once(monkeypatch):
+  other = [(1, "b"), (2, "c"), (3, "d")]
+  monkeypatch.setattr(exchange, "gather", lambda rows: [*rows, *other])
+  assert exchange.by_place(["d", "a"], [3, 0]) == ["a", "b", "c", "d"]
 
 
 def test_put_batch_splits_rows_or_replicates_what_does_not_divide():

@@ -1,5 +1,6 @@
 """A toy model, tokenizer and pictures for the tests: small, deterministic, nothing downloaded."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -38,6 +39,26 @@ def pictures() -> tuple[np.ndarray, ...]:
     rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
     for h, w in ((30, 40), (28, 28), (17, 9), (50, 31))
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """A device that is not there."""
+
+  id: int
+  process_index: int
+  platform: str = "cpu"
+  device_kind: str = "cpu"
+
+
+def mesh(processes: str, tensor: int = 1):
+  """A mesh over "fsdp" and "tensor" of devices of these processes, e.g. "0110"; computes nothing."""
+  import jax
+
+  devices = np.empty(len(processes), object)
+  devices[:] = [Device(i, int(process)) for i, process in enumerate(processes)]
+  kinds = (jax.sharding.AxisType.Auto,) * 3
+  return jax.sharding.Mesh(devices.reshape(1, -1, tensor), ("data", "fsdp", "tensor"), kinds)
 
 
 @functools.cache

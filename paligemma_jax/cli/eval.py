@@ -156,6 +156,7 @@ def _open(given, names: list[str]) -> tuple:
   inputs = setup.open_inputs(c)
   if inputs.source.config is None:
     raise errors.UserError(f"{c.model.init} holds a part of a model; a whole one is needed here")
+  setup.check_shares(inputs.config, *setup.make_mesh(c.mesh))
   for whole in (False, True):  # perplexity reads the suffix too
     paths = {
       f"evals.{name}.data": c.evals[name].data
@@ -170,9 +171,9 @@ def _open(given, names: list[str]) -> tuple:
 
 def _check_same(paths: list[str]) -> None:
   """Raises a UserError if the processes opened different checkpoints, as of a run under way."""
-  from paligemma_jax import sharding
+  from paligemma_jax import exchange
 
-  for found in zip(*sharding.gather_rows([[pathlib.PurePath(path).name for path in paths]])):
+  for found in zip(*exchange.gather([[pathlib.PurePath(path).name for path in paths]])):
     if len(set(found)) > 1:
       raise errors.UserError(
         f"--ckpt: the processes found different checkpoints ({', '.join(sorted(set(found)))});"
@@ -198,6 +199,7 @@ def _stopped_by_sigterm() -> Iterator[Callable[[], None]]:
 
 def _score(one: _Transfer, c, inputs, folder: storage.Path | None, watch) -> dict[str, Mapping]:
   """{evaluation: scores with their intervals}; what the folder has of them is not evaluated again."""
+  from paligemma_jax import exchange
   from paligemma_jax.evals import evaluated, predictions, results
   from paligemma_jax.train import processes
 
@@ -206,7 +208,7 @@ def _score(one: _Transfer, c, inputs, folder: storage.Path | None, watch) -> dic
   if folder is not None and is_first:
     settings = _settings(c, inputs, one.evals)
     scored = evaluated.find(folder, settings)
-  scored = processes.of_first(scored)
+  scored = exchange.of_first(scored)
   left = [name for name in one.evals if name not in scored]
   if scored and is_first:
     which = f"{', '.join(scored)} " if left else ""
@@ -222,7 +224,7 @@ def _score(one: _Transfer, c, inputs, folder: storage.Path | None, watch) -> dic
 
   if left:
     _evaluate(c, inputs, left, watch, keep)
-  scored = processes.of_first(scored)
+  scored = exchange.of_first(scored)
   return {name: scored[name] for name in one.evals}
 
 
@@ -272,8 +274,10 @@ def _evaluate(c, inputs, names: list[str], watch, keep) -> None:
   from paligemma_jax.models import paligemma
   from paligemma_jax.train import processes, setup
 
-  for name in names:  # each batch must divide
-    mesh, rules = setup.make_mesh(c.mesh, c.evals[name].batch_size)
+  mesh, rules = setup.make_mesh(c.mesh)
+  if processes.is_first():
+    for line in setup.check_shares(inputs.config, mesh, rules):
+      print(line, file=sys.stderr, flush=True)
   model = paligemma.PaliGemma(inputs.config, c.model.dtype or vlm.default_dtype(), rules=rules)
   params = formats.load_params(inputs.source, inputs.config, mesh=mesh, rules=rules)
   with jax.set_mesh(mesh):

@@ -43,11 +43,13 @@ def run(args: argparse.Namespace) -> None:
   import jax
 
   jax.config.update("jax_platforms", "cpu")  # nothing here runs on an accelerator
-  from paligemma_jax.train import plan, targets
+  from paligemma_jax.train import plan, setup, targets
 
   target = targets.tpu(args.topology) if args.topology else targets.cpu(args.devices or 1)
   made = plan.make(settings, target)
   print(runtime.table(_summary(made)), flush=True)
+  for line in setup.check_shares(made.parts.model.config, made.parts.mesh, made.parts.rules):
+    print(line, flush=True)
   _say(f"compiling the training step for {target.name} …")
   _show([plan.train_step(made)], made)
   if args.eval:

@@ -10,7 +10,7 @@ such examples stops the run.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -36,16 +36,15 @@ def train_batches(
   seed: int,
   start_step: int = 0,
   workers: int = 0,
-  num_processes: int = 1,
-  process_index: int = 0,
+  rows: Sequence[int] | None = None,
   codec: str | Mapping[str, np.ndarray] | None = None,
   max_unreadable: int = 0,
   truncate: bool = False,
 ) -> Batches:
-  """Endless batches for training, B = batch_size / num_processes rows each.
+  """Endless batches for training.
 
   Every source is shuffled anew in each of its epochs and repeated; a mixture takes from them in
-  the proportion of their weights. Process k gets the rows k B to (k + 1) B of the global batch.
+  the proportion of their weights.
 
   Args:
     sources: name -> source config, as `transfers/common.jsonl` and its like make them.
@@ -58,8 +57,8 @@ def train_batches(
     start_step: the first step to deliver.
     workers: processes that read; 0 reads in threads of this one. They are spawned, so the main
       module of the program needs `if __name__ == "__main__":`.
-    num_processes: that train together.
-    process_index: of this one.
+    rows: those of the global batch that this process reads, as `sharding.rows_here` names them;
+      None: all. Each is the same row whatever the others are.
     codec: path or parameters of the mask codec; needed by the tasks "segment" and "refer".
     max_unreadable: different pictures that this process may find unreadable before it stops.
     truncate: cut what is too long on the right, as the reference does, instead of raising.
@@ -69,20 +68,17 @@ def train_batches(
     `Batches.__next__`.
 
   Raises:
-    errors.UserError: a source cannot be read, or the batch cannot be divided.
+    errors.UserError: a source cannot be read, or there is none.
   """
-  if batch_size % num_processes:
-    raise errors.UserError(f"batch_size {batch_size} is not divisible by {num_processes} processes")
   active = order.active(sources)
   if not active:
     raise errors.UserError("train.data is empty, or all weights are 0; give at least one source")
   opened = [_Source.open(c, f"train.data.{name}", codec, True) for name, c in active.items()]
   positions = order.Order([len(source.records) for source in opened], active, seed)
-  local = batch_size // num_processes
   needs = tuple(_needs(source, processor) for source in opened)
   batches = _TrainBatches(
     tuple(opened), needs, positions, processor, text_len, seed, batch_size, truncate,
-    slice(local * process_index, local * (process_index + 1)),
+    _numbers(rows, batch_size),
   )  # fmt: skip
   return Batches(grain.MapDataset.source(batches)[start_step:], workers, max_unreadable)
 
@@ -96,8 +92,7 @@ def eval_batches(
   limit: int | None = None,
   with_suffix: bool = False,
   codec: str | Mapping[str, np.ndarray] | None = None,
-  num_processes: int = 1,
-  process_index: int = 0,
+  rows: Sequence[int] | None = None,
   max_unreadable: int = 0,
   truncate: bool = False,
 ) -> Batches:
@@ -111,8 +106,7 @@ def eval_batches(
     limit: only the first so many; None or 0 for all.
     with_suffix: whether the text holds the suffix, as in training (perplexity, scoring).
     codec: as in `train_batches`; only answers that are laid out need it.
-    num_processes: that evaluate together; all get the same number of batches.
-    process_index: of this one.
+    rows: as in `train_batches`; every process gets the same number of batches.
     max_unreadable: as in `train_batches`; an example with such a picture has no row.
     truncate: as in `train_batches`.
 
@@ -122,14 +116,11 @@ def eval_batches(
     Pictures are never augmented. With `with_suffix` the first answer counts, or the one that the
     source's `draw` takes first.
   """
-  if batch_size % num_processes:
-    raise errors.UserError(f"batch_size {batch_size} is not divisible by {num_processes} processes")
   opened = _Source.open({**source, "augment": ()}, "data", codec, with_suffix)
   count = min(limit or len(opened.records), len(opened.records))
-  local = batch_size // num_processes
   batches = _EvalBatches(
     opened, processor, text_len, with_suffix, count, batch_size, truncate,
-    slice(local * process_index, local * (process_index + 1)),
+    _numbers(rows, batch_size),
   )  # fmt: skip
   return Batches(grain.MapDataset.source(batches), 0, max_unreadable)
 
@@ -247,7 +238,7 @@ class _TrainBatches:
   seed: int
   batch_size: int  # of all processes
   truncate: bool
-  part: slice  # of the batch
+  part: tuple[int, ...]  # its rows of the batch
 
   def __len__(self):
     return _ENDLESS
@@ -257,7 +248,8 @@ class _TrainBatches:
     picked = [self.positions[p] for p in positions]
     text_len = self._text_len(picked)
     rows, unreadable = [], []
-    for position, (number, i) in list(zip(positions, picked))[self.part]:
+    for row in self.part:
+      position, (number, i) = positions[row], picked[row]
       try:
         rows.append(self._row(position, self.sources[number], i, text_len))
       except examples.UnreadableImage as e:
@@ -297,7 +289,7 @@ class _EvalBatches:
   count: int  # examples
   batch_size: int  # of all processes
   truncate: bool
-  part: slice  # of the batch
+  part: tuple[int, ...]  # its rows of the batch
 
   def __len__(self):
     return -(-self.count // self.batch_size)
@@ -305,7 +297,7 @@ class _EvalBatches:
   def __getitem__(self, number: int) -> tuple[tuple[structs.Batch, list[dict]], Unreadable]:
     start = number * self.batch_size
     rows, extras, unreadable = [], [], []
-    for i in range(start, start + self.batch_size)[self.part]:
+    for i in (start + row for row in self.part):
       rows.append(None)
       if i < self.count:
         try:
@@ -316,10 +308,8 @@ class _EvalBatches:
           extras.append(example.extras)
         except examples.UnreadableImage as e:
           unreadable.append((self.source.records.place(i), str(e)))
-    # A copy of an example ends its answer when that does; an empty prompt might not.
-    real = next((row for row in rows if row is not None), None)
+    # The same in every process, whatever else it reads: several may hold the row.
     filler = _black(self.processor, self.text_len, self.with_suffix)
-    filler = filler if real is None else _without_weight(real)
     rows = [filler if row is None else row for row in rows]
     return (processors.stack(rows, self.source.max_images), extras), unreadable
 
@@ -334,6 +324,10 @@ class _EvalBatches:
     return f"EvalBatches({self.source}, {self.count}, {self.batch_size}, {self.part})"
 
 
+def _numbers(rows: Sequence[int] | None, batch_size: int) -> tuple[int, ...]:
+  return tuple(range(batch_size) if rows is None else (int(row) for row in rows))
+
+
 def _needs(source: _Source, processor) -> np.ndarray:
   """int32[N], the tokens of text that every record feeds to the model; EOS is only a target."""
   head, _, whole = prepare.token_lengths(source.records, source.rules, processor)
@@ -343,8 +337,5 @@ def _needs(source: _Source, processor) -> np.ndarray:
 def _black(processor, text_len: int, train: bool) -> structs.Batch:
   """A row without weight that stands for an example: a black picture and an empty prompt."""
   black = np.zeros((processor.res, processor.res, 3), np.uint8)
-  return _without_weight(processor.example(structs.Example([black], "", ""), text_len, train))
-
-
-def _without_weight(row: structs.Batch) -> structs.Batch:
+  row = processor.example(structs.Example([black], "", ""), text_len, train)
   return row._replace(valid=np.bool_(False), mask_loss=np.zeros_like(row.mask_loss))

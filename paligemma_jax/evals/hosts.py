@@ -1,47 +1,49 @@
-"""What processes that evaluate together give each other: rows, and arrays that lie on all devices."""
+"""What processes that evaluate together give each other: rows, and arrays that lie on all devices.
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+A process answers the rows of a batch that its devices hold (`sharding.rows_here`), in whatever order
+the mesh has them. Every row has its place in the order of the data, and what is given to the others
+goes by place: a row that several processes hold counts once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from paligemma_jax import errors, sharding
+from paligemma_jax import errors, exchange
 
 
-def counted(batches: Iterable[tuple], sizes: list[int]) -> Iterator[tuple]:
-  """The batches; `sizes` grows by the number of rows of each."""
+def placed(
+  batches: Iterable[tuple], places: list[int], rows_of: Callable[..., tuple[np.ndarray, int]]
+) -> Iterator[tuple]:
+  """The batches; `places` grows by that of each valid row.
+
+  Args:
+    batches: pairs (this process's Batch, its valid rows).
+    places: in the order of the data.
+    rows_of: Batch -> (which rows of the whole batch its rows are, size of the whole).
+  """
+  done = 0
   for batch, rows in batches:
-    sizes.append(len(rows))
+    here, size = rows_of(batch)
+    places += (done + here[np.asarray(batch.valid)]).tolist()
+    done += size
     yield batch, rows
 
 
-def gathered(rows: list[dict], sizes: Sequence[int]) -> list[dict]:
-  """The rows of all processes in the order of the data, which gives each a share of every batch.
+def gathered(rows: list[dict], places: Sequence[int]) -> list[dict]:
+  """The rows of all processes in the order of the data.
 
   Args:
     rows: of this process.
-    sizes: how many of them are of each batch.
+    places: of each of them.
   """
-  left = iter(rows)
-  parts = [(number, list(itertools.islice(left, size))) for number, size in enumerate(sizes)]
-  parts = sorted(sharding.gather_rows(parts), key=lambda part: part[0])
-  rows = [row for _, part in parts for row in part]
+  rows = exchange.by_place(rows, places)
   if not rows:
     raise errors.UserError("nothing to evaluate: no examples")
   return rows
 
 
-def local(x: jax.Array, size: int) -> np.ndarray:
-  """This process's `size` rows of a global array."""
-  if jax.process_count() == 1:
-    return np.asarray(x)
-  x = multihost_utils.process_allgather(x, tiled=True)
-  return x[jax.process_index() * size :][:size]
-
-
-def whole(x: jax.Array) -> np.ndarray:
-  """All rows of a global array, on every process."""
-  several = jax.process_count() > 1
-  return multihost_utils.process_allgather(x, tiled=True) if several else np.asarray(x)
+def local(x: jax.Array, here: np.ndarray) -> np.ndarray:
+  """The rows `here` of a global array, as numbered over all processes."""
+  return exchange.fetch(x)[here]

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -62,25 +62,27 @@ def truths(rows: list[dict] | str | os.PathLike, task: str) -> Iterator[tuple[st
 
 
 def batches(
-  pairs: Pairs, processor, batch_size: int, with_suffix: bool
+  pairs: Pairs, processor, batch_size: int, with_suffix: bool, here: Sequence[int]
 ) -> Iterator[tuple[structs.Batch, list[dict]]]:
-  """Pairs (Batch of `batch_size` rows, rows of its real examples); the last batch is filled up.
+  """Pairs (Batch, rows of its real examples); the last batch is filled up.
 
   Args:
     pairs: as `examples` gives them.
     processor: `processing.processor.Processor`.
-    batch_size: examples at a time.
+    batch_size: examples at a time, over all processes.
     with_suffix: training layout, for the likelihood of the suffix.
+    here: which of these rows this process makes, as `sharding.rows_here` names them.
   """
   pairs = iter(pairs)
   while chunk := list(itertools.islice(pairs, batch_size)):
-    filled = chunk + [chunk[-1]] * (batch_size - len(chunk))
+    filled = [chunk[min(row, len(chunk) - 1)] for row in here]
     batch = processor(
       images=[pictures for pictures, _ in filled],
       prompts=[row["prefix"] for _, row in filled],
       suffixes=[_first(row) for _, row in filled] if with_suffix else None,
     )
-    yield batch._replace(valid=np.arange(batch_size) < len(chunk)), [row for _, row in chunk]
+    valid = np.asarray(here) < len(chunk)
+    yield batch._replace(valid=valid), [row for (_, row), v in zip(filled, valid) if v]
 
 
 def _of_file(path: str | os.PathLike, task: str) -> tuple[sources.Source, tasks.Rules]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import tqdm
 
-from paligemma_jax import errors, metrics, sharding, structs
+from paligemma_jax import errors, exchange, metrics, sharding, structs
 from paligemma_jax import vlm as vlms
 from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
@@ -106,9 +106,9 @@ class Evaluator:
       answer = self.chooser(answers)
     else:
       answer = self.generator(max_new_tokens, sampler, constrain, has_objects)
-    sizes: list[int] = []
-    batches = hosts.counted(batches, sizes)
-    scores, rows = run(batches, answer, score, lambda rows: read(hosts.gathered(rows, sizes)))
+    places: list[int] = []
+    batches = hosts.placed(batches, places, self._rows)
+    scores, rows = run(batches, answer, score, lambda rows: read(hosts.gathered(rows, places)))
     name = next((name for name in ("mask_iou", "miou") if name in scores), None)
     told = [_first(row.get("suffix")) for row in rows]
     if name and all("<seg" in text for text, row in zip(told, rows) if row["objects"]):
@@ -118,9 +118,9 @@ class Evaluator:
 
   def measure(self, batches: Batches) -> tuple[Scores, list[dict]]:
     """Scores of the true suffixes, in nats; batches have the training layout."""
-    sizes: list[int] = []
-    rows = list(perplexity.measure(hosts.counted(batches, sizes), self._nll))
-    rows = hosts.gathered(rows, sizes)
+    places: list[int] = []
+    rows = list(perplexity.measure(hosts.placed(batches, places, self._rows), self._nll))
+    rows = hosts.gathered(rows, places)
     score = metrics.METRICS["perplexity"]
     return score(rows), metrics.with_scores(score, rows)
 
@@ -133,11 +133,12 @@ class Evaluator:
 
     def answer(batch, rows):
       nonlocal done
-      size = len(batch.valid)
-      numbers = np.arange(done, done + size * jax.process_count())
-      done += len(numbers)
+      here, size = self._rows(batch)
+      numbers = np.arange(done, done + size)
+      done += size
+      everywhere = lambda prompts: exchange.by_place(prompts, here.tolist())
       rules = vlms.make_rules(
-        self.processor, self.model.config, batch, constrain, max_new_tokens, sharding.gather_rows
+        self.processor, self.model.config, batch, constrain, max_new_tokens, everywhere
       )
       with self._on_mesh():
         found = decoding.generate(
@@ -150,7 +151,7 @@ class Evaluator:
           rows=numbers,
           rules=rules,
         )
-      tokens, logprobs = (hosts.local(x, size)[np.asarray(batch.valid)] for x in found)
+      tokens, logprobs = (hosts.local(x, here)[np.asarray(batch.valid)] for x in found)
       texts = [{"prediction": text} for text in self.processor.decode(tokens)]
       if not has_objects:
         return texts
@@ -165,16 +166,16 @@ class Evaluator:
     encode = self.processor.need_tokenizer().encode
 
     def answer(batch, rows):
-      lists, size = [checks.choices(answers, row) for row in rows], len(batch.valid)
+      lists, (here, _) = [checks.choices(answers, row) for row in rows], self._rows(batch)
       ids = [[encode(text) for text in one] for one in lists]
       valid = iter(ids)  # a row that only fills the batch has no answers
-      everywhere = sharding.gather_rows([next(valid) if v else [] for v in batch.valid])
+      ids = [next(valid) if v else [] for v in batch.valid]
+      everywhere = exchange.by_place(ids, here.tolist())
       with self._on_mesh():
         found = scoring.logprobs(
-          self.model, params, self._put(batch), everywhere, fetch=hosts.whole
+          self.model, params, self._put(batch), everywhere, fetch=exchange.fetch
         )
-      mine = found[jax.process_index() * size :][:size]
-      mine = [x for x, v in zip(mine, batch.valid) if v]
+      mine = [found[row] for row, v in zip(here, batch.valid) if v]
       return [_scored(*pair) for pair in zip(lists, mine, strict=True)]
 
     return answer
@@ -182,7 +183,13 @@ class Evaluator:
   def _nll(self, batch):
     with self._on_mesh():
       total, mean = perplexity.nll_terms(self.model, self.params, self._put(batch))
-    return hosts.local(total, len(batch.valid)), hosts.local(mean, len(batch.valid))
+    here, _ = self._rows(batch)
+    return hosts.local(total, here), hosts.local(mean, here)
+
+  def _rows(self, batch: structs.Batch) -> tuple[np.ndarray, int]:
+    """(which rows of the whole batch those of this process's are, size of the whole)."""
+    size = sharding.global_size(len(batch.valid), self.mesh, self.rules)
+    return sharding.rows_here(self.mesh, self.rules, size), size
 
   def _read(self, rows: list[dict]) -> list[dict]:
     """The rows with the "pred_objects" of their predictions; one without truths has none."""
@@ -239,16 +246,16 @@ def run_config(
   results = {}
   for name in chosen:
     one, is_likelihood = evals[name], scores[name] is metrics.METRICS["perplexity"]
+    batch_size = sharding.whole_batch(one["batch_size"], mesh, rules)
     batches = pipeline.eval_batches(
       one["data"],
       processor,
-      batch_size=one["batch_size"],
+      batch_size=batch_size,
       text_len=config["input"]["text_len"],
       limit=one["limit"] or None,
       with_suffix=is_likelihood,
       codec=codec,
-      num_processes=jax.process_count(),
-      process_index=jax.process_index(),
+      rows=sharding.rows_here(mesh, rules, batch_size),
       max_unreadable=config["input"].get("max_unreadable", 0),
       truncate=config["input"].get("truncate", False),
     )
@@ -314,8 +321,11 @@ def evaluate(
   checks.check_codec(score, codec, "give codec=vqvae.load(FILE)")
   checks.check_rows(memory.truths(rows, task), score, answers)
   pairs = memory.examples(rows, task, codec, vlm.processor.alpha)
-  batches = memory.batches(pairs, vlm.processor, batch_size, with_suffix=is_likelihood)
-  evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec)
+  mesh, axis_rules = vlm.mesh, vlm.model.rules
+  batch_size = sharding.whole_batch(batch_size, mesh, axis_rules)
+  here = sharding.rows_here(mesh, axis_rules, batch_size)
+  batches = memory.batches(pairs, vlm.processor, batch_size, is_likelihood, here)
+  evaluator = Evaluator(vlm.model, vlm.params, vlm.processor, codec, mesh, axis_rules)
   if is_likelihood:
     return evaluator.measure(batches)[0]
   how = max_new_tokens, sampler, task != "text", constrain, answers
@@ -330,7 +340,7 @@ def _watched(batches: Batches, watch: Callable[[], None]) -> Batches:
 
 def _with_unreadable(scores: Scores, rows: list[dict], unreadable: dict[str, str]):
   """The results with the number of examples that were left out, if there are any."""
-  count = len(sharding.gather_rows([{"place": place} for place in unreadable]))
+  count = len(set(exchange.gather(list(unreadable))))
   return ({**scores, "unreadable": float(count)} if count else scores), rows
 
 

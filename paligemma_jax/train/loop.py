@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from paligemma_jax import errors, storage
+from paligemma_jax import errors, sharding, storage
 from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.evals import checks
@@ -218,8 +218,7 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
     seed=c.seed,
     start_step=start,
     workers=c.train.workers,
-    num_processes=jax.process_count(),
-    process_index=jax.process_index(),
+    rows=sharding.rows_here(parts.mesh, parts.rules, c.train.batch_size),
     codec=parts.codec,
     max_unreadable=c.input.max_unreadable,
     truncate=c.input.truncate,
@@ -244,5 +243,7 @@ def _describe(log, c, parts, optimizer, total, start):
     f"recipe {c.train.recipe}: {len(optimizer.trainable)} of {len(setup.flat(abstract.params))}"
     f" tensors train; {needed}" + (" over all devices" if devices > 1 else "")
   )
+  for line in setup.check_shares(config, parts.mesh, parts.rules):
+    log.say(line)
   if start is not None:
     log.say(f"going on from step {start}")

@@ -87,7 +87,8 @@ def explain(
   else:
     found = "a device is full"
   sizes = {name: config["evals"][name]["batch_size"] for name in evaluating}
-  todo = [f"--config.evals.{name}.batch_size={n // 2}" for name, n in sizes.items() if n > 1]
+  # One below the devices is filled up to them.
+  todo = [f"--config.evals.{name}.batch_size={n // 2}" for name, n in sizes.items() if n > devices]
   todo += smaller(config, model, devices)
   return errors.UserError(f"out of memory: {found}. Smaller is: {'; or '.join(todo)}")
 

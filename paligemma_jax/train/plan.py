@@ -188,7 +188,8 @@ def _evaluation(plan: Plan, name: str, e: Mapping[str, Any]) -> Program:
   model, text_len = parts.model, c.input.text_len
   abstract, shardings = setup.abstract_state(c, parts, plan.optimizer)
   params = saved.with_shardings(abstract.params, shardings.params)
-  batch = abstract_batch(plan, e.batch_size, text_len + _is_likelihood(e))
+  batch_size = sharding.whole_batch(e.batch_size, parts.mesh, parts.rules)  # as the runner does
+  batch = abstract_batch(plan, batch_size, text_len + _is_likelihood(e))
   if _is_likelihood(e):
     lower = lambda: perplexity.nll_terms.lower(model, params, batch)
     work = [(p, 1) for p in flops.forward(model.config, text_len)]
@@ -203,7 +204,7 @@ def _evaluation(plan: Plan, name: str, e: Mapping[str, Any]) -> Program:
   operations = sum(p.flops * n for p, n in work)
   # The loop ends with the last answer; at most it turns so often.
   return _program(
-    plan, name, lower, e.batch_size, work, operations, known, turns=max(e.max_new_tokens - 1, 1)
+    plan, name, lower, batch_size, work, operations, known, turns=max(e.max_new_tokens - 1, 1)
   )
 
 

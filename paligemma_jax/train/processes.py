@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from paligemma_jax import errors
 
@@ -94,13 +93,6 @@ def is_first() -> bool:
   import jax
 
   return jax.process_index() == 0
-
-
-def of_first(value: Any) -> Any:
-  """The value of process 0, in every process; the others' are not looked at."""
-  from paligemma_jax import sharding
-
-  return sharding.gather_rows([value] if is_first() else [])[0]
 
 
 @contextlib.contextmanager

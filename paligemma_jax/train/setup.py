@@ -82,7 +82,7 @@ def flat(tree: dict) -> dict[str, Any]:
 
 def make_mesh(
   name: str,
-  batch_size: int,
+  batch_size: int | None = None,
   devices: Sequence[jax.Device] | None = None,
   accumulate: int = 1,
 ) -> tuple[Mesh, sharding.Rules]:
@@ -90,25 +90,55 @@ def make_mesh(
 
   Args:
     name: as `meshes.get` takes it.
-    batch_size: examples a step, over all devices.
+    batch_size: examples a step, over all devices; None: of any size, it will be filled up.
     devices: to lay it over; None: all of this run.
     accumulate: pieces that a batch is cut into; each is shared by all devices.
 
   Raises:
-    UserError: the batch does not divide over the devices that share it.
+    UserError: no such mesh, the devices cannot be laid out so, a process has none of them, or the
+      batch does not divide over those that share it.
   """
   try:
     layout = meshes.get(name)
   except (KeyError, ValueError):
     hint = errors.did_you_mean(name, meshes.MESHES)
     raise errors.UserError(f'mesh: "{name}" is unknown{hint}') from None
+  if name == "single" and devices is None and jax.process_count() > 1:
+    raise errors.UserError(
+      f'mesh: "single" is one device, but {jax.process_count()} processes were started;'
+      " start one, or choose another mesh, e.g. fsdp"
+    )
   devices = list(jax.devices() if devices is None else devices)
   if name == "single":
     devices = devices[:1]
   mesh, rules = sharding.make_mesh(layout["axes"], devices), layout["rules"]
-  shares = math.prod(mesh.shape[a] for key, axes in rules if key == "batch" for a in axes)
-  check_divides(batch_size, shares, accumulate)
+  if batch_size is not None:
+    check_divides(batch_size, sharding.batch_ways(mesh, rules), accumulate)
   return mesh, rules
+
+
+def check_shares(config: variants.ModelConfig, mesh: Mesh, rules: sharding.Rules) -> list[str]:
+  """How the parameters of a model are shared by the devices of a mesh: a line for each way to be
+  split; [] for one device.
+
+  Raises:
+    UserError: a parameter cannot be split as the mesh asks; see `sharding.audit`.
+  """
+  groups: dict[tuple[str, ...], list[sharding.Placed]] = {}
+  for placed in sharding.audit(variants.param_shapes(config), mesh, rules):
+    used = [(entry,) if isinstance(entry, str) else entry or () for entry in placed.spec]
+    axes = tuple(axis for axis in mesh.axis_names if axis in sum(used, ()))
+    groups.setdefault(axes, []).append(placed)
+  lines = []
+  for axes, group in sorted(groups.items(), key=lambda item: -len(item[0])):
+    how = " and ".join(f"{axis} {mesh.shape[axis]}" for axis in axes)
+    how = f"split over {how}" if axes else "whole on every device"
+    millions = sum(math.prod(placed.shape) for placed in group) / 1e6
+    here = sum(math.prod(placed.shape) / placed.ways for placed in group) / 1e6
+    lines.append(
+      f"parameters {how}: {len(group)} tensors, {millions:,.1f} M values, {here:,.1f} M each"
+    )
+  return lines if mesh.size > 1 else []
 
 
 def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
@@ -154,9 +184,10 @@ def prepare(
   """Adds devices (None: all of this run) and model, but no parameters.
 
   Raises:
-    UserError: an unknown mesh, or a batch that does not divide over its devices.
+    UserError: as `make_mesh`, or a parameter cannot be split as the mesh asks.
   """
   mesh, rules = make_mesh(c.mesh, c.train.batch_size, devices, c.train.accumulate)
+  check_shares(inputs.config, mesh, rules)
   dtype = c.model.dtype or vlm.default_dtype(mesh.devices.flat[0].platform)
   model = paligemma.PaliGemma(
     inputs.config, dtype, c.model.remat, c.model.dropout, rules, c.model.remat_img

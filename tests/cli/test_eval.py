@@ -49,6 +49,7 @@ def test_several_configs_make_one_table_and_a_page_of_each(configs, ckpt, tmp_pa
   assert [row.split()[:2] for row in rows] == [[n, "val/exact_match"] for n in ("first", "second")]
   assert "pass" in rows[0] and "FAIL" in rows[1]
   assert "1 of 2 published scores not reached: second val/exact_match" in said.err
+  assert said.err.count("parameters split over fsdp 8: ") == 2  # of each config once
 
   lines = json.loads((tmp_path / "out/results.json").read_text())
   assert [(x["transfer"], x["config"], x["ckpt"]) for x in lines] == [
@@ -212,7 +213,7 @@ def test_a_transfer_is_called_by_what_tells_it_from_the_others(specs, names):
 
 def test_processes_that_found_different_steps_are_stopped(monkeypatch):
   other = ["run/checkpoints/200"]
-  monkeypatch.setattr("paligemma_jax.sharding.gather_rows", lambda rows: [*rows, ["100"]])
+  monkeypatch.setattr("paligemma_jax.exchange.gather", lambda rows: [*rows, ["100"]])
   command._check_same(["run/checkpoints/100"])
   with pytest.raises(
     errors.UserError, match="different checkpoints .100, 200.; name the same step"

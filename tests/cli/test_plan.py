@@ -22,6 +22,7 @@ def test_a_plan_says_what_fits_without_any_file(small, run):
   for words in (
     "toy-28, float32",
     "2 CPU devices",
+    "parameters split over fsdp 2: ",
     "training step, compiled in",
     "evals.val, compiled in",
     "optimizer (waits)",

@@ -55,16 +55,14 @@ def test_workers_change_nothing(mixture, processor, workers, start):
     feeding.assert_equal(a, b)
 
 
-@pytest.mark.parametrize("processes, start", [(2, 0), (2, 3), (4, 1)])
-def test_the_parts_of_the_processes_are_the_whole_batch(mixture, processor, processes, start):
+@pytest.mark.parametrize("rows, start", [([0, 1], 0), ([2, 3], 3), ([0, 3], 1), ([1], 2)])
+def test_the_part_of_a_process_are_the_same_rows_of_the_whole_batch(
+  mixture, processor, rows, start
+):
   whole = feeding.train(mixture, processor, 3, start_step=start)
-  parts = [
-    feeding.train(mixture, processor, 3, start_step=start, num_processes=processes, process_index=k)
-    for k in range(processes)
-  ]
-  for step, want in enumerate(whole):
-    rows = [part[step] for part in parts]
-    feeding.assert_equal(structs.Batch(*(np.concatenate(field) for field in zip(*rows))), want)
+  part = feeding.train(mixture, processor, 3, start_step=start, rows=np.array(rows))
+  for got, want in zip(part, whole, strict=True):
+    feeding.assert_equal(got, structs.Batch(*(field[rows] for field in want)))
 
 
 def test_a_batch_is_as_long_as_its_longest_text_asks_for_the_same_in_every_process(
@@ -76,8 +74,8 @@ def test_a_batch_is_as_long_as_its_longest_text_asks_for_the_same_in_every_proce
   options = dict(count=4, batch_size=4, text_len=300)
   lengths = [b.text.shape[1] - 1 for b in feeding.train(source, processor, **options)]
   assert set(lengths) == {32, 128} and lengths.count(128) == 2  # once an epoch of two steps
-  for process in range(2):
-    part = feeding.train(source, processor, **options, num_processes=2, process_index=process)
+  for rows in ([0, 1], [2, 3]):
+    part = feeding.train(source, processor, **options, rows=rows)
     assert [b.text.shape[1] - 1 for b in part] == lengths
   assert pipeline.longest_suffix(source, processor) == max(
     int(b.mask_loss.sum(axis=1).max()) for b in feeding.train(source, processor, **options)
@@ -153,24 +151,31 @@ def test_eval_gives_every_example_once_and_fills_the_last_batch(mixture, process
   assert not any(b.mask_loss.any() for b, _ in found)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_eval_parts_of_the_processes(mixture, processor, processes):
-  parts = [
-    list(
-      pipeline.eval_batches(
-        mixture["b"], processor, batch_size=4, text_len=feeding.TEXT_LEN, limit=5, with_suffix=True,
-        num_processes=processes, process_index=k,
-      )
-    )
-    for k in range(processes)
-  ]  # fmt: skip
-  assert {len(part) for part in parts} == {2}
-  rows = [row["prefix"] for step in zip(*parts) for _, rows in step for row in rows]
-  assert rows == [f"b{i}" for i in range(5)]
-  valid = [v for step in zip(*parts) for batch, _ in step for v in batch.valid]
-  assert valid == [True] * 5 + [False] * 3
-  last = parts[-1][-1][0]
+def _eval_of_five(source, processor, **options):
+  """Batches of four of the first five examples, with their suffixes."""
+  how = dict(batch_size=4, text_len=feeding.TEXT_LEN, limit=5, with_suffix=True)
+  return list(pipeline.eval_batches(source, processor, **how, **options))
+
+
+def test_the_last_batch_of_an_evaluation_is_filled_up_with_rows_that_do_not_count(
+  mixture, processor
+):
+  batches = _eval_of_five(mixture["b"], processor)
+  assert [row["prefix"] for _, rows in batches for row in rows] == [f"b{i}" for i in range(5)]
+  assert [v for batch, _ in batches for v in batch.valid] == [True] * 5 + [False] * 3
+  last, _ = batches[-1]
   assert last.text.shape[1] == feeding.TEXT_LEN + 1 and not last.mask_loss[~last.valid].any()
+
+
+@pytest.mark.parametrize("here", [[0, 1], [2, 3], [0, 3], [1, 2]])
+def test_a_process_that_evaluates_has_the_same_rows_of_every_batch(mixture, processor, here):
+  whole = _eval_of_five(mixture["b"], processor)
+  part = _eval_of_five(mixture["b"], processor, rows=here)
+  for number, ((got, rows), (want, _)) in enumerate(zip(part, whole, strict=True)):
+    feeding.assert_equal(got, structs.Batch(*(field[here] for field in want)))
+    assert [row["prefix"] for row in rows] == [
+      f"b{4 * number + i}" for i in here if 4 * number + i < 5
+    ]
 
 
 def test_segment_examples_carry_their_codes(pictures, write, processor, codec):
@@ -193,13 +198,11 @@ def test_segment_examples_carry_their_codes(pictures, write, processor, codec):
 AUGMENT = ("inception_crop:30", "random_flip", "random_resize", "random_jpeg")
 
 
-@pytest.mark.parametrize(
-  "options", [dict(workers=2), dict(start_step=3), dict(num_processes=2, process_index=1)]
-)
+@pytest.mark.parametrize("options", [dict(workers=2), dict(start_step=3), dict(rows=[0, 3])])
 def test_augmentation_follows_from_seed_and_position_alone(mixture, processor, options):
   changed = {name: {**c, "augment": AUGMENT} for name, c in mixture.items()}
   plain, want = feeding.train(mixture, processor, 5), feeding.train(changed, processor, 5)
-  start, rows = options.get("start_step", 0), slice(2 * options.get("process_index", 0), 4)
+  start, rows = options.get("start_step", 0), options.get("rows", slice(4))
   got = feeding.train(changed, processor, 5 - start, **options)
   for a, b, c in zip(got, want[start:], plain[start:], strict=True):
     feeding.assert_equal(a, structs.Batch(*(field[rows] for field in b)))
@@ -338,8 +341,6 @@ def test_the_sources_of_a_steps_rows_are_known_without_reading_them(mixture, pro
 
 
 def test_what_cannot_be_run_is_said_at_once(mixture, processor):
-  with pytest.raises(errors.UserError, match="batch_size 5 is not divisible by 2 processes"):
-    feeding.train(mixture, processor, 1, batch_size=5, num_processes=2)
   with pytest.raises(errors.UserError, match="train.data is empty"):
     feeding.train({}, processor, 1)
 

@@ -30,7 +30,7 @@ def vlm():
   params = sharding.unflatten({k: jnp.asarray(v) for k, v in toy.flat_params(cfg).items()})
   made = processor.Processor(toy.tokenizer(), cfg.img.res, cfg.img.num_tokens, text_len=48)
   model = paligemma.PaliGemma(cfg)
-  return types.SimpleNamespace(model=model, params=params, processor=made, codec=None)
+  return types.SimpleNamespace(model=model, params=params, processor=made, codec=None, mesh=None)
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +154,28 @@ def test_on_a_mesh_of_eight_devices_the_same(vlm, codec, source, results):
   rules = (("batch", ("data", "fsdp")),)
   everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   vlm = types.SimpleNamespace(**{**vars(vlm), "params": jax.device_put(vlm.params, everywhere)})
-  names = ("boxes", "nll")
-  got = _run(vlm, codec, _config(source, batch_size=8), mesh, rules, names)
+  names = ("boxes", "nll")  # three at a time are made eight
+  got = _run(vlm, codec, _config(source, batch_size=3), mesh, rules, names)
   for name, (scores, rows) in got.items():
     assert scores == pytest.approx(results[name][0], rel=1e-4)
     want = [row.get("prediction") for row in results[name][1]]
     assert [row.get("prediction") for row in rows] == want
+
+
+def test_evaluate_splits_batches_over_the_mesh_of_the_model(vlm, source, monkeypatch):
+  mesh, placed = sharding.make_mesh({"data": 1, "fsdp": 8}), []
+
+  def measure(self, batches):
+    placed.extend((self._put(batch), rows) for batch, rows in batches)
+    return ({},)
+
+  monkeypatch.setattr(runner.Evaluator, "measure", measure)
+  model = paligemma.PaliGemma(vlm.model.config, rules=sharding.FSDP)
+  on_mesh = types.SimpleNamespace(**{**vars(vlm), "mesh": mesh, "model": model})
+  runner.evaluate(on_mesh, source, "perplexity", batch_size=3)
+  ((batch, rows),) = placed
+  assert len(rows) == 5 and batch.valid.tolist() == [True] * 5 + [False] * 3
+  assert {shard.data.shape[0] for shard in batch.text.addressable_shards} == {1}
 
 
 def test_the_ceiling_is_what_the_codec_leaves_of_the_truth(codec, results):

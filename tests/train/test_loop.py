@@ -292,7 +292,8 @@ def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(data
   loop.train(toy_run.config(data, **changes), tmp_path)
   steps = lambda: sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
   assert steps() == [3, 9]  # the first of the best, and the last
-  assert "step 3 was the best" in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert "step 3 was the best" in said and said.count("parameters split over fsdp 8: ") == 1
 
   loop.train(toy_run.config(data, **changes), tmp_path)
   assert "is finished (9 steps)" in capsys.readouterr().out and steps() == [3, 9]
