@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from paligemma_jax import errors, sharding, structs
+from paligemma_jax import errors, exchange, sharding, structs
 from paligemma_jax.checkpoint import formats
 from paligemma_jax.checkpoint import load as loading
 from paligemma_jax.decode import generate as decoding
@@ -103,6 +103,8 @@ def generate(
 ) -> structs.Output:
   """Answers a batch of prompts (B rows) with at most `max_new_tokens` (M) tokens each.
 
+  Processes that share the model's mesh all call it with the same batch, and get the same.
+
   Args:
     vlm: the model.
     batch: from `vlm.processor`; rows of different lengths, with a piece of suffix or without.
@@ -121,14 +123,16 @@ def generate(
   Raises:
     UserError: an unknown sampler or constraint, a prompt that names no labels.
   """
+  count, rows = len(batch.text), None if rows is None else np.asarray(rows)
+  batch = _filled_up(vlm, batch)
   rules = make_rules(vlm.processor, vlm.config, batch, constrain, max_new_tokens)
-  if vlm.mesh is not None:
-    batch = sharding.put_batch(batch, vlm.mesh, vlm.model.rules)
+  if rows is not None:
+    rows = np.pad(rows, (0, len(batch.text) - count))
   with sharding.use(vlm.mesh):
     tokens, logprobs = decoding.generate(
       vlm.model,
       vlm.params,
-      batch,
+      _placed(vlm, batch),
       max_new_tokens=max_new_tokens,
       sampler=sampler,
       seed=seed,
@@ -136,9 +140,28 @@ def generate(
       mask_logits=mask_logits,
       rules=rules,
     )
-  tokens = np.asarray(tokens)
+  tokens, logprobs = (exchange.fetch(x)[:count] for x in (tokens, logprobs))
   text, spans = vlm.processor.decode(tokens), vlm.processor.spans(tokens)
-  return structs.Output(text, tokens, np.asarray(logprobs), spans)
+  return structs.Output(text, tokens, logprobs, spans)
+
+
+def _filled_up(vlm: VLM, batch: structs.Batch) -> structs.Batch:
+  """The batch with rows that are not `valid` after its own, so that it divides over the devices."""
+  more = sharding.whole_batch(len(batch.text), vlm.mesh, vlm.model.rules) - len(batch.text)
+  if not more:
+    return batch
+  last = structs.Batch(*(np.repeat(np.asarray(x)[-1:], more, axis=0) for x in batch))
+  last = last._replace(valid=np.zeros(more, bool))
+  return structs.Batch(*(np.concatenate(pair) for pair in zip(batch, last)))
+
+
+def _placed(vlm: VLM, batch: structs.Batch) -> structs.Batch:
+  """A batch that every process has, on the model's devices."""
+  if vlm.mesh is None:
+    return batch
+  here = sharding.rows_here(vlm.mesh, vlm.model.rules, len(batch.text))
+  batch = structs.Batch(*(np.asarray(x)[here] for x in batch))
+  return sharding.put_batch(batch, vlm.mesh, vlm.model.rules)
 
 
 def score(
@@ -170,11 +193,12 @@ def score(
       f"{len(lists)} lists of answers for {len(batch.text)} prompts; give one each"
     )
   encode = vlm.processor.need_tokenizer().encode
-  if vlm.mesh is not None:
-    batch = sharding.put_batch(batch, vlm.mesh, vlm.model.rules)
   ids = [[encode(answer) for answer in row] for row in lists]
+  batch = _filled_up(vlm, batch)
+  ids += [[]] * (len(batch.text) - len(ids))
   with sharding.use(vlm.mesh):
-    found = scoring.logprobs(vlm.model, vlm.params, batch, ids)
+    found = scoring.logprobs(vlm.model, vlm.params, _placed(vlm, batch), ids, fetch=exchange.fetch)
+  found = found[: len(lists)]
   return structs.Scored(lists, found, [scoring.normalised(x) for x in found])
 
 
@@ -213,9 +237,15 @@ def save(
     dtype: "float32", "bfloat16" or "float16"; None: as in memory.
 
   Raises:
-    UserError: the destination exists, or format or dtype is unknown.
+    UserError: the destination exists, format or dtype is unknown, or the parameters lie on several
+      processes.
   """
   flat = sharding.flatten(vlm.params)
+  if not all(getattr(x, "is_fully_addressable", True) for x in flat.values()):
+    raise errors.UserError(
+      f"{path}: the parameters lie on the devices of {jax.process_count()} processes, and one file is"
+      " written by one; `paligemma convert` makes any format of the checkpoints that train writes"
+    )
 
   def read(name: str, layer: int | None = None) -> np.ndarray:
     x = flat[name] if layer is None else flat[name][layer]
