@@ -38,7 +38,8 @@ def read(
   Args:
     src: instances_….json, captions_….json or a file of regions.
     notes: gets what was left out or mended.
-    images: folder of the pictures; "": the one that `src` lies in.
+    images: folder of the pictures; "": the one that `src` lies in, or above it if that one is called
+      annotations.
     prefix: prompt of captions; all captions of a picture become its list of suffixes.
     crowd: "keep" takes annotations with `iscrowd` as single objects: tools such as CVAT write every
       mask of run lengths so.
@@ -52,7 +53,7 @@ def read(
   kind = _kind(data["annotations"])
   if kind != "captions" and crowd == "drop":
     _hint_at_crowds(data["annotations"], notes)
-  folder = pictures.Folder(images or os.path.dirname(os.path.abspath(src)), notes)
+  folder = pictures.Folder(images or _beside(src), notes)
   for number, picture in named.items():
     place = f"{src}: image {picture['id']}"
     path = folder.find(_file_name(picture, place), place)
@@ -71,6 +72,11 @@ def read(
       yield {**record, **said}
     else:
       notes.add(annotations.NOTHING, place)
+
+
+def _beside(src) -> pathlib.Path:
+  folder = pathlib.Path(src).absolute().parent
+  return folder.parent if folder.name.lower() == "annotations" else folder
 
 
 def _load(src) -> dict[str, list]:
@@ -204,6 +210,8 @@ def _object(annotation, labels, frame, place, kind, crowd, notes) -> dict | None
     label = _REGION
   else:
     label = _label(annotation, labels, place)
+  if annotation.get("keypoints"):
+    notes.add("key points, left out", place)
   box = _box(annotation.get("bbox"), place)
   mask = _usable_mask(annotation.get("segmentation"), frame, place, box is not None, notes)
   if box is None and mask is None:

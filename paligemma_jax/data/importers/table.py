@@ -1,6 +1,6 @@
 """CSV with a header: a picture, a prefix and a suffix a row. Format: RFC 4180.
 
-Commas, semicolons or tabs, whichever the header holds most. Quoted fields may hold line ends. All
+Commas, semicolons, tabs or bars, whichever the header holds most. Quoted fields may hold line ends. All
 other columns are kept under their names, for templates and filters.
 """
 
@@ -64,8 +64,10 @@ def _rows(text: str, src) -> Iterator[tuple[int, list[str]]]:
   """(line that it begins on, fields) of every row that is not blank."""
   csv.field_size_limit(sys.maxsize)
   head = text.partition("\n")[0]
-  delimiter = max(",;\t", key=head.count)
-  reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+  delimiter = max(",;\t|", key=head.count)
+  reader = csv.reader(
+    io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+  )
   while True:
     start = reader.line_num + 1
     try:

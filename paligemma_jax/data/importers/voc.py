@@ -7,6 +7,7 @@ have other usual names, in any case; without them XML files and pictures lie sid
 folder for each split if there are several.
 """
 
+import math
 import os
 import pathlib
 import xml.etree.ElementTree as ET
@@ -22,6 +23,7 @@ _ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "labels")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures")
 _SETS, _DRAWN, _MAIN = ("imagesets",), ("segmentationobject",), "main"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_TURNED = ("cx", "cy", "w", "h", "angle")
 _LINES = ((0, 0, 0), (224, 224, 192))  # colours of the ground and of the line between objects
 _FITS = 0.5  # IoU from which a colour is of an object (chosen)
 _MOST_COLOURS = 1000  # a drawing of more is none
@@ -171,6 +173,9 @@ def _box(item: ET.Element, place: str) -> list[float]:
     node = item.find(path)
     if node is not None and any((node.findtext(c) or "").strip() for c in _CORNERS):
       return [_number(node, c, f"{place}: {path}") for c in _CORNERS]
+  turned = item.find("robndbox")
+  if turned is not None:
+    return _around_turned(*(_number(turned, c, f"{place}: robndbox") for c in _TURNED))
   polygon = item.find("polygon")
   points = [] if polygon is None else [n for n in polygon.iter() if n.tag[:1] in ("x", "y")]
   values = [(n.tag[0], texts.number(n.text)) for n in points]
@@ -179,6 +184,13 @@ def _box(item: ET.Element, place: str) -> list[float]:
     found = ", ".join(n.tag for n in item) or "nothing"
     raise errors.UserError(f"{place}: no bndbox and no polygon (found: {found}); draw a box")
   return [min(xs), min(ys), max(xs), max(ys)]
+
+
+def _around_turned(cx, cy, width, height, angle) -> list[float]:
+  """The box around one that is turned about its middle by an angle in radians (roLabelImg)."""
+  cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+  half_x, half_y = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+  return [cx - half_x, cy - half_y, cx + half_x, cy + half_y]
 
 
 def _number(node: ET.Element, key: str, place: str) -> float:
