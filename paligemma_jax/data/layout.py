@@ -18,6 +18,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from paligemma_jax import errors
 from paligemma_jax.data import files
 from paligemma_jax.processing import image
@@ -27,7 +29,7 @@ Box = tuple[float, float, float, float]
 BOXES: dict[str, Callable[[list[float], float, float], Box]] = {
   "xyxy": lambda b, h, w: (b[0], b[1], b[2], b[3]),  # pixels, as our own records
   "xywh": lambda b, h, w: (b[0], b[1], b[0] + b[2], b[1] + b[3]),  # pixels: COCO
-  "yxyx_unit": lambda b, h, w: (b[1] * w, b[0] * h, b[3] * w, b[2] * h),  # 0..1: TFDS
+  "yxyx_unit": lambda b, h, w: _in_float32(b, h, w),  # 0..1: TFDS
 }
 _SLACK = 0.5  # pixels that a box may jut out without a word: tools round
 _OBJECT_KEYS = ("box", "label", "mask", "sentences", "iscrowd", "ignore", "area")
@@ -97,7 +99,8 @@ class Layout:
       last = pictures[-1] if pictures else ""
       last = files.join(folder, last) if isinstance(last, str) else last
       found = self._objects(columns, last, place)
-      if "box" in columns and found:
+      is_table = "structure" in whole  # names its cells by their number, the empty ones too
+      if "box" in columns and found and not is_table:
         found = _inside(found, last, [] if told is None else told)
       whole["objects"] = found
     return whole
@@ -121,6 +124,12 @@ class Layout:
       return [[float(v) for v in BOXES[self.boxes](box, height, width)] for box in boxes]
     except (IndexError, TypeError, ValueError):
       raise errors.UserError(f"{place}: a box is four numbers, found {boxes[:1]}") from None
+
+
+def _in_float32(box: list[float], height: float, width: float) -> Box:
+  """Pixels as the reference has them when it rounds them: float32(28.5 / 500) · 500 is 28.5."""
+  y0, x0, y1, x1 = np.asarray(box, np.float32) * np.asarray((height, width) * 2, np.float32)
+  return x0, y0, x1, y1
 
 
 def _inside(objects: list[dict], picture: str | bytes, told: list[str]) -> list[dict]:

@@ -130,9 +130,12 @@ def _iou(a: structs.Box, b: structs.Box) -> float:
 
 
 def to_bins(coordinates: Sequence[float], size: float, bins: int = BINS) -> tuple[int, ...]:
-  """Location tokens of coordinates along a side of `size` pixels: round half to even, 0..1023."""
-  fractions = np.asarray(coordinates, np.float64) / size
-  return tuple(int(v) for v in np.clip(np.round(fractions * bins), 0, _LAST))
+  """Location tokens of coordinates along a side of `size` pixels: round half to even, 0..1023.
+
+  In float32 as the reference, whose ties are others than those of float64.
+  """
+  fractions = (np.asarray(coordinates, np.float64) / size).astype(np.float32)
+  return tuple(int(v) for v in np.clip(np.round(fractions * np.float32(bins)), 0, _LAST))
 
 
 def from_bins(tokens: Sequence[int], size: float, bins: int = BINS) -> tuple[float, ...]:

@@ -1,10 +1,13 @@
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from paligemma_jax import errors
 from paligemma_jax.data import layout
+from paligemma_jax.datasets import pictures
+from paligemma_jax.processing import boxes, masks
 
 
 def picture(width=40, height=20) -> bytes:
@@ -62,6 +65,35 @@ def test_boxes_become_corners_in_pixels(boxes, given):
     assert made.record({"image": picture(), "o": o}, "x:0")["objects"] == want
   flat = {"bbox": given, "name": "cat"}  # of a tf.train.Example
   assert made.record({"image": picture(), "o": flat}, "x:0")["objects"] == want
+
+
+@pytest.mark.parametrize("height", [333, 375, 427, 480, 500, 640])
+def test_halves_of_a_pixel_are_rounded_as_the_reference_rounds_its_float32(height):
+  made, data = layout.Layout(OBJECTS, "yxyx_unit"), picture(40, height)
+  for y in np.arange(0.5, height - 2, 3.0):
+    unit = pictures.unit_box(10, y, 30, y + 2, 40, height)
+    features = {"image": data, "o": {"bbox": [unit.tolist()], "name": ["cat"]}}
+    _, y0, _, y1 = made.record(features, "x:0")["objects"][0]["box"]
+    want = np.round(unit[[0, 2]] * np.float32(height))  # where its masks are cut
+    assert [round(y0), round(y1)] == want.tolist()
+    bins = np.round(unit[[0, 2]] * np.float32(1023))
+    assert list(boxes.to_bins((y0, y1), height)) == bins.tolist()
+
+
+def test_a_mask_is_cut_at_28_where_its_box_begins_at_28_and_a_half_of_500():
+  unit = pictures.unit_box(0, 28.5, 40, 92.5, 40, 500)
+  features = {"image": picture(40, 500), "o": {"bbox": [unit.tolist()], "name": ["cat"]}}
+  (item,) = layout.Layout(OBJECTS, "yxyx_unit").record(features, "x:0")["objects"]
+  mask = np.zeros((500, 40), bool)
+  mask[28] = True
+  assert masks.crop_for_codec(mask, item["box"])[0].min() > 0.9
+
+
+def test_cells_of_a_table_stay_in_their_places_without_a_box_too():
+  features = {"image": picture(), "structure": ["<td>"] * 2}
+  features["o"] = {"bbox": [[0, 0, 0, 0], [1, 2, 3, 4]], "name": ["", "a"]}
+  found = layout.Layout(OBJECTS).record(features, "x:0")["objects"]
+  assert [o["label"] for o in found] == ["", "a"]
 
 
 def test_no_objects_is_an_empty_list():
