@@ -16,7 +16,7 @@ from paligemma_jax.data import files, tasks
 from paligemma_jax.processing import boxes, tokenizer
 
 NOTES = frozenset(
-  ["mended", "empty prefix", "another answer", "trained on itself", "round trip"]
+  ["edges", "mended", "empty prefix", "another answer", "trained on itself", "round trip"]
   + ["one colour", "few levels", "nothing to be seen"]
 )
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}

@@ -48,6 +48,7 @@ class Seen:
   record: dict | None = None  # None: its line is broken
   problems: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # kind, text
   pictures: list[Picture] | None = None  # None: one cannot be decoded
+  shown: Picture | None = None  # the one that the objects refer to
   masks: list[Mask] = dataclasses.field(default_factory=list)
 
 
@@ -100,6 +101,7 @@ class Reader:
         seen.problems.append(("object image", f"{e}; name one of the record's pictures"))
         return
       if isinstance(target, Picture):
+        seen.shown = target
         seen.problems += problems.of_objects(objects, target.height, target.width)
         self._read_masks(seen, objects, target)
 

@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from paligemma_jax import errors
-from paligemma_jax.data import checks, examples, prepare, problems, reading, sources, tasks
+from paligemma_jax.data import checks, edges, examples, prepare, problems, reading, sources, tasks
 
 _WINDOW = 1024  # records under way at a time
 _GUESSED = 100  # records that a task is told from
@@ -149,7 +149,7 @@ def _read(survey: Survey, copies: "_Copies", codec, alpha: str) -> None:
   for kind, text in problems.of_source(report.source, survey.rules):
     report.add(kind, 0, text)
   reader = reading.Reader(report.source, survey.rules, survey.name, codec is not None, alpha)
-  through = _ThroughCodec(survey, codec)
+  through, at_edges = _ThroughCodec(survey, codec), edges.Edges()
   for i, seen in _each(reader, report.source, survey.name):
     for kind, text in seen.problems:
       report.add(kind, i, text)
@@ -161,8 +161,13 @@ def _read(survey: Survey, copies: "_Copies", codec, alpha: str) -> None:
     if seen.pictures:
       inside += sum(isinstance(p, bytes) for p in examples.image_list(seen.record))
       copies.compare(i, seen)
+    if seen.shown:
+      found = [o for o in reading.objects_of(seen.record) if problems.is_box(o.get("box"))]
+      at_edges.add(found, seen.shown.height, seen.shown.width)
     through.add(i, seen.masks)
   through.finish()
+  if text := at_edges.finding():
+    report.add("edges", 0, text)
   survey.num_pictures = len(reader.files) + inside
 
 

@@ -42,12 +42,16 @@ class Notes:
     self._hints[text] = None
 
   def lines(self) -> list[str]:
-    """One line for each kind, then the hints."""
-    told = []
-    for what, count in sorted(self._counts.items()):
-      more = ", …" if count > _NAMED else ""
-      told.append(f"{what}: {count} ({', '.join(self._places[what])}{more})")
-    return [*told, *self._hints]
+    """The hints, then a line for each kind."""
+    return [*self._hints, *(self._line(what) for what in sorted(self._counts))]
+
+  def _line(self, what: str) -> str:
+    count, places = self._counts[what], self._places[what]
+    file = places[0].partition(": ")[0] + ": "
+    if all(place.startswith(file) for place in places):  # named once
+      places = [places[0], *(place.removeprefix(file) for place in places[1:])]
+    more = ", …" if count > _NAMED else ""
+    return f"{what}: {count} ({', '.join(places)}{more})"
 
 
 class Frame(NamedTuple):

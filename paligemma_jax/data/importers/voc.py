@@ -54,13 +54,16 @@ def read(
   root, folder = _places(pathlib.Path(src))
   of_pictures = pathlib.Path(images) if images else pictures.folder_of(root, _PICTURES) or folder
   drawings = pictures.folder_of(root, _DRAWN)
-  finder = pictures.Folder(of_pictures, notes)
+  finder, lowest = pictures.Folder(of_pictures, notes), math.inf
   for path in _annotation_files(root, folder, split, notes):
     tree = _tree(path)
     picture = _picture(path, tree, finder, folder)
     size = [texts.number(tree.findtext(f"size/{key}")) for key in ("width", "height")]
     frame = annotations.frame_of(picture, str(path), tuple(size) if all(size) else None)
-    found = _objects(tree, str(path), frame, zero_based, notes)
+    found = _objects(tree, str(path), notes)
+    lowest = min([lowest, *(min(box) for _, _, box in found)])
+    if not zero_based:
+      found = [(place, item, _from_zero(box, place)) for place, item, box in found]
     drawn = drawings / path.relative_to(folder).with_suffix(".png") if drawings else None
     regions = _regions(drawn, frame, [box for _, _, box in found], notes)
     objects = []
@@ -74,10 +77,21 @@ def read(
       yield {"image": str(picture), "objects": objects}
     else:
       notes.add(annotations.NOTHING, str(path))
-  notes.hint(
-    "corners were taken to count from 0, the last one outside, as --zero-based says"
-    if zero_based
-    else "corners were taken to count from 1, as VOC says; if the tool that wrote them counts from"
+  notes.hint(_counted_from(lowest, zero_based))
+
+
+def _counted_from(lowest: float, zero_based: bool) -> str:
+  """How the corners were read, and whether the lowest of them all speaks for it."""
+  if zero_based and lowest == 1:
+    return (
+      "corners were taken to count from 0, but none is 0 and some are 1: the tool that wrote them"
+      " may count from 1, as VOC says; then import again without --zero-based"
+    )
+  if zero_based:
+    return "corners were taken to count from 0, the last one outside, as --zero-based says"
+  seen = "; the lowest is 1" if lowest == 1 else ""
+  return (
+    f"corners were taken to count from 1, as VOC says{seen}; if the tool that wrote them counts from"
     " 0, import again with --zero-based"
   )
 
@@ -101,6 +115,8 @@ def _annotation_files(root, folder, split, notes) -> list[pathlib.Path]:
   if split or (len(splits) > 1 and "" not in splits):
     chosen = annotations.choose_split(split, splits, root)
     found = [path for path, part in zip(found, parts) if part[0] == chosen]
+  if not found:
+    raise errors.UserError(f"{folder}: no XML files in it; give the folder that has them")
   return found
 
 
@@ -111,14 +127,16 @@ def _names(sets: pathlib.Path, split: str, root) -> list[str]:
   for name, path in files.items():
     folder, _, last = name.partition("/")
     known[last if folder.lower() == _MAIN else name] = path
-  path = known[annotations.choose_split(split, known, root)]
+  asked = known if split else [name for name in known if "/" not in name] or known
+  path = known[annotations.choose_split(split, asked, root)]
   lines = [line.split() for line in texts.read_text(path).splitlines() if line.strip()]
   return [words[0] for words in lines if words[1:] != ["-1"]]  # -1: not of the file's class
 
 
 def _xml_of(name: str, folder: pathlib.Path) -> pathlib.Path:
   """The XML file of a name in a split, which may be that of the picture or a path."""
-  last = name.replace("\\", "/").rpartition("/")[2]
+  name = name.replace("\\", "/").lstrip("/")
+  last = name.rpartition("/")[2]
   stem, end = os.path.splitext(last)
   names = [name, last, *([stem] if end.lower() in pictures.endings() else [])]
   paths = [folder / f"{one}.xml" for one in names]
@@ -147,24 +165,26 @@ def _picture(path: pathlib.Path, tree: ET.Element, finder: pictures.Folder, fold
   return finder.find(named or path.stem, str(path))
 
 
-def _objects(tree, name, frame, zero_based, notes) -> list[tuple[str, ET.Element, list[float]]]:
-  """(place, element, box in pixels of the frame) of every object."""
+def _objects(tree, name, notes) -> list[tuple[str, ET.Element, list[float]]]:
+  """(place, element, box as the file has it) of every object."""
   found = []
   for k, item in enumerate(tree.iterfind("object"), 1):
     place = f"{name}: object {k}"
     if texts.whole(item.findtext("deleted")) == 1:  # LabelMe keeps them
       notes.add("objects marked as deleted, left out", place)
       continue
-    box = _box(item, place)
-    if not zero_based:
-      if min(box) < 1:
-        raise errors.UserError(
-          f"{place}: the corner {min(box):g} is less than 1, from which VOC counts; if the tool that"
-          " wrote it counts from 0, give --zero-based"
-        )
-      box[0], box[1] = box[0] - 1, box[1] - 1
-    found.append((place, item, box))
+    found.append((place, item, _box(item, place)))
   return found
+
+
+def _from_zero(box: list[float], place: str) -> list[float]:
+  """A box whose corners count from 1 and are inside, end-exclusive from 0."""
+  if min(box) < 1:
+    raise errors.UserError(
+      f"{place}: the corner {min(box):g} is less than 1, from which VOC counts; if the tool that"
+      " wrote it counts from 0, give --zero-based"
+    )
+  return [box[0] - 1, box[1] - 1, box[2], box[3]]
 
 
 def _box(item: ET.Element, place: str) -> list[float]:

@@ -44,9 +44,9 @@ def test_boxes_and_masks_of_every_kind(draw, put, convert, rows):
   source, said = convert("coco", src, images=str(src.parent.parent / "train2017"))
   assert said.splitlines() == [
     "2 examples, 3 objects, 2 labels",
-    f"crowd regions, left out: 1 ({src}: annotations[3])",
     "1 of 4 masks are run lengths with iscrowd 1; where a tool wrote single objects so, --crowd keep"
     " takes them",
+    f"crowd regions, left out: 1 ({src}: annotations[3])",
   ]
   assert [source[i]["image"] for i in range(2)] == ["train2017/a.png", "train2017/b.png"]
   first, second = rows(source, "segment")

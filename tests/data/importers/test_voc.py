@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,7 +54,9 @@ def test_a_split_with_boxes_from_one_and_masks_by_number(draw, put, convert, row
   np.testing.assert_array_equal(masks.decode_rle(cat["mask"]), MASK)
   np.testing.assert_array_equal(masks.decode_rle(plant["mask"]), segments == 2)
   assert [r["prefix"] for r in rows(source, "segment")] == ["segment cat"]
-  both, _ = convert("voc", src, "both.jsonl", split="train")
+  (src / "ImageSets" / "Main" / "cat_val.txt").rename(src / "cat_val.txt")
+  both, _ = convert("voc", src, "both.jsonl")  # the only one in Main
+  (src / "cat_val.txt").rename(src / "ImageSets" / "Main" / "cat_val.txt")
   assert [both[i]["image"] for i in range(2)] == ["JPEGImages/b.jpg", "JPEGImages/a.jpg"]
   positive, _ = convert("voc", src, "val.jsonl", split="cat_val")
   assert len(positive) == 1
@@ -78,6 +82,26 @@ def test_a_picture_turned_by_its_exif(draw, put, convert):
   draw("a.png", exif=exif)
   source, _ = convert("voc", put("a.xml", _xml(CAT, name="a.png")).parent)
   assert tuple(source[0]["objects"][0]["box"]) == masks.box_of(np.rot90(MASK))
+
+
+@pytest.mark.parametrize(
+  "low, zero_based, words",
+  [
+    (1, False, "count from 1, as VOC says; the lowest is 1; if"),
+    (6, False, "count from 1, as VOC says; if the tool that wrote them counts from 0"),
+    (0, True, "count from 0, the last one outside, as --zero-based says"),
+    (1, True, "count from 0, but none is 0 and some are 1: .* without --zero-based"),
+  ],
+)
+def test_it_is_said_from_where_corners_count(draw, put, convert, low, zero_based, words):
+  draw("a.jpg")
+  src = put("a.xml", _xml(("cat", low, 4, 20, 9, ""))).parent
+  assert re.search(words, convert("voc", src, zero_based=zero_based)[1])
+
+
+def test_a_folder_without_xml_is_said(draw, convert):
+  with pytest.raises(errors.UserError, match="JPEGImages: no XML files in it; give the folder"):
+    convert("voc", draw("JPEGImages/a.jpg").parent)
 
 
 @pytest.mark.parametrize(
