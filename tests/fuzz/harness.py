@@ -7,6 +7,7 @@ in which nothing is new or changed. Everything else is a fault.
 
 import contextlib
 import importlib
+import io
 import multiprocessing
 import os
 import pathlib
@@ -15,8 +16,6 @@ import re
 import resource
 import shlex
 import shutil
-import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import NamedTuple
 
 RIGHT, REFUSED, FAULT = "right", "refused", "fault"
 MEMORY = 2**30  # bytes that an input may take above what the process held before
-_HEADROOM = 2 * MEMORY  # of address space: what asks for more gets a MemoryError
+_HEADROOM = 4 * MEMORY  # of address space: what asks for more gets a MemoryError
 
 
 class Result(NamedTuple):
@@ -169,7 +168,7 @@ class Worker:
     before = _listing()
     with _captured() as said:
       status = main.main(argv)
-    out, err = said
+      out, err = (stream.getvalue() for stream in said)
     if status == 2:
       is_check = argv[:2] == ["data", "check"] and out and not err
       if not is_check and not re.fullmatch(r"paligemma: (.+\n)+", err):
@@ -204,27 +203,17 @@ def _listing() -> dict[str, tuple]:
 
 
 @contextlib.contextmanager
-def _captured() -> Iterator[list[str]]:
-  """Yields a list that holds what was written to stdout and stderr, libraries in C included."""
-  said: list[str] = []
-  with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-    kept = os.dup(1), os.dup(2), sys.stdout, sys.stderr
+def _captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+  """Yields what Python writes to stdout and stderr. Libraries in C, which decode, are not heard."""
+  with open(os.devnull, "w") as null, io.StringIO() as out, io.StringIO() as err:
+    kept = os.dup(2)
     try:
-      os.dup2(out.fileno(), 1)
-      os.dup2(err.fileno(), 2)
-      sys.stdout, sys.stderr = (open(fd, "w", errors="replace", closefd=False) for fd in (1, 2))
-      yield said
+      os.dup2(null.fileno(), 2)
+      with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield out, err
     finally:
-      sys.stdout.flush()
-      sys.stderr.flush()
-      os.dup2(kept[0], 1)
-      os.dup2(kept[1], 2)
-      os.close(kept[0])
-      os.close(kept[1])
-      sys.stdout, sys.stderr = kept[2:]
-      for file in (out, err):
-        file.seek(0)
-        said.append(file.read().decode(errors="replace"))
+      os.dup2(kept, 2)
+      os.close(kept)
 
 
 def _status(key: str) -> int | None:

@@ -245,7 +245,8 @@ def sentencepiece(rng: random.Random, data: bytes) -> bytes:
       del model.pieces[rng.randrange(len(model.pieces))]
     elif kind == 4:
       part = rng.choice((model.trainer_spec, model.normalizer_spec))
-      field, value = rng.choice(part.ListFields())
+      fields = [*part.ListFields(), (part.DESCRIPTOR.fields[0], "")]
+      field, value = rng.choice(fields)
       if isinstance(value, (bool, str, bytes)):
         part.ClearField(field.name)
       elif isinstance(value, int) and field.enum_type is None:
