@@ -85,18 +85,34 @@ def collect(path: str):
   import numpy as np  # 0.1 s that --help need not pay
 
   from paligemma_jax.data import examples, sources
-  from paligemma_jax.processing import masks
+  from paligemma_jax.processing import boxes, masks
 
   source, crops = sources.Jsonl(path), []
   for i in range(len(source)):
-    for item in source[i].get("objects") or []:
-      if item.get("mask") is None or item.get("box") is None:
-        raise errors.UserError(f'{source.place(i)}: an object has no "mask" or no "box"')
-      mask = examples.read_mask(item["mask"], source.folder, source.place(i))
+    for place, item in _objects(source[i], source.place(i)):
+      mask = examples.read_mask(item["mask"], source.folder, place)
+      boxes.check_box(item["box"], *mask.shape, f"{place}.box")
       crops.append(np.round(masks.crop_for_codec(mask, item["box"]) * 255).astype(np.uint8))
   if not crops:
     raise errors.UserError(f'{path}: no masks; every line needs "objects" with "box" and "mask"')
   return np.stack(crops)
+
+
+def _objects(record: dict, place: str):
+  """(place, object) of a record, each with a box and a mask."""
+  from paligemma_jax.data import problems
+
+  objects = record.get("objects") or []
+  for k, item in enumerate(objects if isinstance(objects, list) else [objects]):
+    found = item if isinstance(item, dict) else {}
+    if not problems.is_box(found.get("box")) or not isinstance(
+      found.get("mask"), str | bytes | dict
+    ):
+      raise errors.UserError(
+        f'{place}: objects[{k}] needs a "box", [x0, y0, x1, y1] in pixels, and a "mask", a file or run'
+        " lengths"
+      )
+    yield f"{place}: objects[{k}]", item
 
 
 def _encode(args) -> None:

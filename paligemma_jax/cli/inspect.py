@@ -12,11 +12,11 @@ that differ in `seed` alone.
 
 import argparse
 import collections
-import json
 import math
 
 from paligemma_jax.cli import runtime
 from paligemma_jax.models import variants
+from paligemma_jax.processing import hub_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def _summary(source) -> list[tuple[str, str]]:
     rows += [(name, _setting(getattr(config.llm, name))) for name in variants.SETTINGS]
   if "step" in source.meta:
     rows.append(("step", str(source.meta["step"])))
-  rows += _preprocessing(source.assets)
+  rows += _preprocessing(source.assets, str(source.path))
   files = [f"{name} ({runtime.size(len(data))})" for name, data in sorted(source.assets.items())]
   rows.append(("assets", ", ".join(files) or "none: give --tokenizer where one is needed"))
   return rows
@@ -81,15 +81,13 @@ def _setting(value) -> str:
   return "off" if value in (0, 0.0) else str(value)
 
 
-def _preprocessing(assets: dict[str, bytes]) -> list[tuple[str, str]]:
+def _preprocessing(assets: dict[str, bytes], place: str) -> list[tuple[str, str]]:
   """How pictures and prompts are prepared, as recorded beside the weights."""
-  if "preprocessor_config.json" not in assets:
+  found = hub_files.read_preprocessing(assets, place)
+  if found.resize is None:
     return []
-  recorded = json.loads(assets["preprocessor_config.json"])
-  ours = recorded.get("paligemma_jax", {})
-  resample = {2: "bilinear", 3: "bicubic"}.get(recorded.get("resample"), "not recorded")
-  rows = [("resize", ours.get("resize") or resample), ("alpha", ours.get("alpha") or "drop")]
-  return rows + ([("text_len", str(ours["text_len"]))] if ours.get("text_len") else [])
+  rows = [("resize", found.resize), ("alpha", found.alpha or "drop")]
+  return rows + ([("text_len", str(found.text_len))] if found.text_len else [])
 
 
 def _count(shapes) -> int:

@@ -86,15 +86,15 @@ def main(argv: list[str] | None = None) -> int:
     return _say(str(e), 2)
   except errors.RunError as e:
     return _say(str(e), 1)
-  except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as e:
-    if e.filename is None:
-      raise
-    return _say(f"{e.filename}: {e.strerror}", 2)
   except KeyboardInterrupt:
     return _say("interrupted", 1)
   except BrokenPipeError:  # `paligemma inspect … | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+  except OSError as e:
+    if e.filename is None:  # not about a file that someone named
+      raise
+    return _say(f"{e.filename}: {e.strerror}", 2)
 
 
 def _run(argv: list[str]) -> int:

@@ -7,9 +7,8 @@ with it, but it is hardly meant. Both yield (kind, text); one line per kind is t
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterator
-
-import numpy as np
 
 from paligemma_jax import errors
 from paligemma_jax.data import files, tasks
@@ -82,6 +81,9 @@ def of_record(
     if key not in record:
       text = f'no key "{field}" for the prefix "{rules.prefix}"'
       yield f"field {field}", text + errors.did_you_mean(field, record)
+  if rules.outline and not _is_unit_box(record.get(rules.outline)):
+    found = repr(record[rules.outline]) if rules.outline in record else "none"
+    yield "outline", f'"{rules.outline}" is to be drawn: y0, x0, y1, x1 in 0..1; found {found}'
   if rules.task in tasks.TEXTS:
     yield from _text_keys(record, rules, name, answered)
   else:
@@ -153,9 +155,19 @@ def no_file(what: str, path: str) -> tuple[str, str] | None:
 def is_box(box) -> bool:
   """Whether it is [x0, y0, x1, y1] with an area."""
   numbers = isinstance(box, list) and len(box) == 4
-  if not numbers or not all(isinstance(v, int | float) and np.isfinite(v) for v in box):
+  if not numbers or not all(
+    isinstance(v, int | float) and abs(v) <= sys.float_info.max for v in box
+  ):
     return False
   return box[0] < box[2] and box[1] < box[3]
+
+
+def _is_unit_box(box) -> bool:
+  try:
+    values = [float(v) for v in box]
+  except (TypeError, ValueError, OverflowError):
+    return False
+  return len(values) == 4 and all(abs(v) < 100 for v in values)  # edges outside are not drawn
 
 
 def _text_keys(record, rules, name, answered):

@@ -85,6 +85,9 @@ class Rules:
           f'{name}.{key}: "{given[key]}" is no template ({e}); write {{field}}, and {{{{ for a'
           " brace"
         ) from None
+    for key in ("frames", "stride", "noise"):
+      if given[key] < 0:
+        raise errors.UserError(f"{name}.{key} is a number of them, not less than 0; found {given[key]}")
     if given["noise"] and given["task"] != "detect":
       raise errors.UserError(f'{name}.noise is for the task "detect", not "{given["task"]}"')
     return cls(**given | {"augment": augments.parse(given["augment"], f"{name}.augment")})

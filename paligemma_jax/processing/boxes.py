@@ -161,7 +161,7 @@ def check_box(
   """
   try:
     x0, y0, x1, y1 = (float(v) for v in box)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     raise errors.UserError(f"{place}: a box is [x0, y0, x1, y1] in pixels, found {box!r}") from None
   values = (x0, y0, x1, y1)
   found = "[" + ", ".join(f"{v:g}" for v in values) + "]"

@@ -75,20 +75,22 @@ def read_preprocessing(files: dict[str, bytes], place: str = "") -> Preprocessin
       if any(abs(v - 0.5) > 1e-6 for v in found.get(key) or []):
         raise errors.UserError(f"{name}: {key} is {found[key]}, PaliGemma's is 0.5 throughout")
     resize = ours.get("resize") or _RESIZE.get(int(found.get("resample", 3)))
-    tokens, text_len = found.get("image_seq_length"), ours.get("text_len")
-    alpha = ours.get("alpha")
-  except (AttributeError, KeyError, TypeError, ValueError):
+    sides = [_positive(side) for side in sides]
+    tokens, text_len = (
+      value and _positive(value) for value in (found.get("image_seq_length"), ours.get("text_len"))
+    )
+    alpha, is_known = ours.get("alpha"), resize in _RESAMPLE
+  except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
     raise errors.UserError(
       f'{name}: not the preprocessing of PaliGemma; wanted "size": {{"height", "width"}}, "resample"'
     ) from None
-  if resize not in _RESAMPLE:
+  if not is_known:
     raise errors.UserError(
       f"{name}: resample {found.get('resample')} is not supported; 3 (bicubic) and 2 (bilinear) are"
     )
   if sides[0] != sides[1]:
     raise errors.UserError(f"{name}: pictures of {sides[0]} x {sides[1]} pixels; must be a square")
-  side, tokens, text_len = int(sides[0]), tokens and int(tokens), text_len and int(text_len)
-  return Preprocessing(side, tokens, resize, text_len, alpha)
+  return Preprocessing(sides[0], tokens, resize, text_len, alpha)
 
 
 def write_tokenizer_settings(added_tokens: list[dict]) -> dict[str, bytes]:
@@ -124,6 +126,12 @@ def write_tokenizer_settings(added_tokens: list[dict]) -> dict[str, bytes]:
     "special_tokens_map.json": _json(by_name),
     "added_tokens.json": _json({image["content"]: image["id"]}),
   }
+
+
+def _positive(value) -> int:
+  if int(value) != value or value < 1:
+    raise ValueError
+  return int(value)
 
 
 def _json(value: dict) -> bytes:

@@ -49,6 +49,24 @@ def test_a_mask_comes_back_from_its_tokens(codec, disc, run, tmp_path):
   assert (found & disc).sum() / (found | disc).sum() > 0.8
 
 
+@pytest.mark.parametrize(
+  "objects, words",
+  [
+    (["disc"], "objects[0] needs a"),
+    ({"box": [1, 2, 3, 4]}, "objects[0] needs a"),
+    ([{"box": [1, 2, 3, 4], "mask": ["disc.png"]}], "objects[0] needs a"),
+    ([{"box": [1, 2, 3], "mask": "disc.png"}], "objects[0] needs a"),
+    ([{"box": [1, 2, 3, 400], "mask": "disc.png"}], "objects[0].box: "),
+  ],
+)
+def test_a_line_that_holds_no_masks_is_named(disc, refuse, tmp_path, objects, words):
+  Image.fromarray(disc).save(tmp_path / "disc.png")
+  data = tmp_path / "masks.jsonl"
+  data.write_text(json.dumps({"image": "disc.png", "objects": objects}))
+  said = refuse("codec", "train", "--data", data, "--out", tmp_path / "codec.npz")
+  assert f"{data}:1: {words}" in said
+
+
 def test_a_box_that_lies_outside_is_refused(codec, disc, refuse, tmp_path):
   Image.fromarray(disc).save(tmp_path / "disc.png")
   encode = ("codec", "encode", "--codec", codec, "--mask", tmp_path / "disc.png")

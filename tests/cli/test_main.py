@@ -53,6 +53,7 @@ def test_bad_usage_is_one_line_and_status_2(argv, words, capsys):
   [
     (errors.UserError("a.jsonl:3: no picture"), 2, "paligemma: a.jsonl:3: no picture\n"),
     (FileNotFoundError(2, "No such file", "a.npz"), 2, "paligemma: a.npz: No such file\n"),
+    (OSError(36, "File name too long", "xxx"), 2, "paligemma: xxx: File name too long\n"),
     (errors.RunError("data worker 7 was killed"), 1, "paligemma: data worker 7 was killed\n"),
     (KeyboardInterrupt(), 1, "paligemma: interrupted\n"),
     (SystemExit(75), 75, ""),  # preempted, the state is saved
@@ -67,12 +68,13 @@ def test_exit_statuses(error, status, words, monkeypatch, capsys):
   assert capsys.readouterr().err == words
 
 
-def test_what_is_not_the_users_fault_keeps_its_traceback(monkeypatch):
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError(5, "Input/output error")])
+def test_what_is_not_the_users_fault_keeps_its_traceback(error, monkeypatch):
   def run(args):
-    raise ZeroDivisionError
+    raise error
 
   monkeypatch.setattr(inspect, "run", run)
-  with pytest.raises(ZeroDivisionError):
+  with pytest.raises((ZeroDivisionError, OSError)):
     main.main(["inspect", "x.npz"])
 
 

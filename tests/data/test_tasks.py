@@ -174,6 +174,8 @@ def test_a_long_video_begins_anywhere_in_training():
     ({"fit": "padd"}, 'd.fit: "padd" is unknown; did you mean "pad"'),
     ({"resize": "bilinar"}, 'd.resize: "bilinar" is unknown; did you mean "bilinear"'),
     ({"suffix": "{a"}, 'd.suffix: "{a" is no template'),
+    ({"frames": -1}, "d.frames is a number of them"),
+    ({"task": "detect", "noise": -1}, "d.noise is a number of them"),
     ({"noise": 2}, 'd.noise is for the task "detect", not "text"'),
   ],
 )

@@ -91,5 +91,5 @@ def test_any_sampler_is_known_or_refused(name, rest):
 @fast
 @given(prediction=TOKENS | st.text(), answer=st.text(min_size=1, max_size=5))
 def test_any_prediction_has_a_score(metric, prediction, answer):
-  for name, score in METRICS[metric]([{"prediction": prediction, "answer": answer}]).items():
+  for name, score in METRICS[metric]([{"prediction": prediction, "suffix": answer}]).items():
     assert math.isfinite(score), name

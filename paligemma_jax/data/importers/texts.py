@@ -27,7 +27,7 @@ def read_text(path: pathlib.Path) -> str:
   Raises:
     errors.UserError: another encoding, with the line.
   """
-  data = path.read_bytes()
+  data = _bytes(path)
   return _decoded(data, path, _marked(data) or "utf-8")
 
 
@@ -52,7 +52,7 @@ def read_xml(path: pathlib.Path) -> ET.Element:
   Raises:
     errors.UserError: broken XML, an unknown encoding, or bytes that are not of it.
   """
-  data = path.read_bytes()
+  data = _bytes(path)
   declared, marked = _DECLARED.search(data[:400]), _marked(data)
   name = marked or (declared[1].decode("latin-1") if declared else "utf-8")
   if declared and not marked and name.lower().startswith(("utf-16", "utf-32")):
@@ -96,6 +96,13 @@ def identity(value: Any) -> str | None:
     return value.strip()
   found = whole(value)
   return str(value if isinstance(value, int) else found) if found is not None else None
+
+
+def _bytes(path: pathlib.Path) -> bytes:
+  try:
+    return path.read_bytes()
+  except ValueError:  # a zero byte: the name is of a list that is no text
+    raise errors.UserError(f"{ascii(str(path))} is no name of a file; save the list anew") from None
 
 
 def _marked(data: bytes) -> str:

@@ -140,7 +140,7 @@ def _xml_of(name: str, folder: pathlib.Path) -> pathlib.Path:
   stem, end = os.path.splitext(last)
   names = [name, last, *([stem] if end.lower() in pictures.endings() else [])]
   paths = [folder / f"{one}.xml" for one in names]
-  return next((p for p in paths if p.is_file()), paths[-1])
+  return next((p for p in paths if os.path.isfile(p)), paths[-1])
 
 
 def _tree(path: pathlib.Path) -> ET.Element:

@@ -151,11 +151,11 @@ def _inside(base: pathlib.Path, path: str) -> pathlib.Path | None:
   """
   if not path.strip():
     return None
-  if (base / path).exists():
+  if os.path.exists(base / path):  # False for what cannot be a name at all
     return base / path
   parts = [p for p in path.replace("\\", "/").split("/") if p not in ("", ".", "..")]
   ways = (base.joinpath(*parts[k:]) for k in range(len(parts)))
-  return next((p for p in ways if p.exists()), None)
+  return next((p for p in ways if os.path.exists(p)), None)
 
 
 def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Path]:
@@ -168,7 +168,7 @@ def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Pat
       for number, line in enumerate(texts.read_text(place).splitlines(), 1):
         if line.strip():
           beside = place.parent / line.strip()
-          found = beside if beside.is_file() else finder.find(line.strip(), f"{place}:{number}")
+          found = beside if os.path.isfile(beside) else finder.find(line.strip(), f"{place}:{number}")
           yield pathlib.Path(found)
 
 

@@ -136,3 +136,7 @@ def test_what_is_not_there_is_said(draw, put, convert):
     errors.UserError, match="b.xml: No such file or directory; the split names it"
   ):
     convert("voc", src, split="train")
+  for name in ("c" * 5000, "c\0d"):
+    put("ImageSets/Main/train.txt", name)
+    with pytest.raises(errors.UserError, match=r"File name too long|c\\x00d.xml' is no name"):
+      convert("voc", src, split="train")

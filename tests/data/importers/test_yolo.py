@@ -85,6 +85,13 @@ def test_a_broken_line_is_named(draw, put, convert, line, words):
   assert not (src / "out.jsonl").exists()
 
 
+def test_a_place_that_cannot_be_one_is_not_there(draw, put, convert):
+  src = draw("images/a.png").parents[1]
+  put("data.yaml", f"names: [cat]\ntrain: {'x' * 5000}\n")
+  with pytest.raises(errors.UserError, match="no such folder"):
+    convert("yolo", src, split="train")
+
+
 def test_what_is_not_there_is_said(draw, put, convert):
   src = draw("images/a.png").parents[1]
   with pytest.raises(errors.UserError, match="no names of classes, neither"):
