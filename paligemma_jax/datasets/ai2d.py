@@ -37,7 +37,8 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
   test_ids = {line.strip() for line in folder.text("ai2d_test_ids.csv")}
   found = sorted((folder.root / "ai2d/questions").glob("*.json"))
   if not found:
-    raise raw.MissingFile(f"{folder.root}/ai2d/questions: no .json files there")
+    path = folder.root / "ai2d/questions"
+    raise raw.MissingFile(f"{path}: no .json files there", path)
   for path in found:
     if (path.name.split(".")[0] in test_ids) != (split == "test"):
       continue

@@ -29,7 +29,8 @@ def records(folder: raw.Folder, split: str) -> dataset.Records:
 
   found = sorted(folder.root.glob("*.parquet"))
   if not found:
-    raise raw.MissingFile(f"{folder.root}/*.parquet: no such file")
+    path = folder.root / "*.parquet"
+    raise raw.MissingFile(f"{path}: no such file", path)
   questions = [row["question"] for row in folder.rows(_QUESTIONS)]
   rows = [row for path in found for row in parquet.read_table(path).to_pylist()]
   if len(rows) != len(questions):

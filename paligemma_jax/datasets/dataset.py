@@ -23,7 +23,8 @@ class Dataset:
       is written.
     lenient: splits where a record whose picture is missing or broken is left out and counted, which
       is an error elsewhere: those without answers, and pictures and videos to be fetched one by
-      one, of which some are gone.
+      one, of which some are gone. Without any picture the split is left out, as long as there is
+      another.
     is_optional: built only when it is named, not with its task.
     is_partial: a split whose annotation file is missing is left out, as long as there is another.
   """

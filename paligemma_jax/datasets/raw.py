@@ -29,7 +29,11 @@ _ROW = 2**12  # bytes read at a time where one row is looked up
 
 
 class MissingFile(errors.UserError):
-  """An official file is not below the raw folder."""
+  """An official file, `path`, is not below the raw folder."""
+
+  def __init__(self, text: str, path: pathlib.Path):
+    super().__init__(text)
+    self.path = path
 
 
 class Folder:
@@ -48,7 +52,8 @@ class Folder:
     """An annotation file; raises MissingFile if it is not there."""
     path = self.root / name
     if not path.is_file():
-      raise MissingFile(f"{path}: no such file; --help of the task says what must lie where")
+      text = f"{path}: no such file; --help of the task says what must lie where"
+      raise MissingFile(text, path)
     return path
 
   @contextlib.contextmanager
@@ -58,7 +63,7 @@ class Folder:
     try:
       yield
     except MissingFile as e:
-      raise MissingFile(f"{place}: {e}") from None
+      raise MissingFile(f"{place}: {e}", e.path) from None
     self.place = place
 
   def json(self, name: str) -> Any:

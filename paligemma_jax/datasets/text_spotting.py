@@ -29,7 +29,8 @@ def listed(folder: raw.Folder, place: str, pattern: str) -> list[str]:
   """Paths below the raw folder of the files of a pattern, sorted; raises MissingFile for none."""
   found = sorted(p.name for p in (folder.root / place).glob(pattern))
   if not found:
-    raise raw.MissingFile(f"{folder.root / place}/{pattern}: no such file")
+    path = folder.root / place / pattern
+    raise raw.MissingFile(f"{path}: no such file", path)
   return [f"{place}/{name}" for name in found]
 
 

@@ -59,13 +59,18 @@ class Film:
   seconds: tuple[float, float] | None
 
   def probe(self) -> int:
-    """A guess at the size of its frames, in bytes; raises a UserError where ffmpeg is missing."""
+    """Size of its frames in bytes; takes them all out, since damage can be anywhere.
+
+    Raises:
+      pictures.BadPicture: it cannot be read.
+      errors.UserError: ffmpeg is missing.
+    """
     if shutil.which("ffmpeg") is None:
       raise errors.UserError(
         f"{self.path}: ffmpeg, which takes videos apart, is not installed; extract the frames to"
         f" {os.path.splitext(self.path)[0]}/00001.jpg, …"
       )
-    return 10 * os.path.getsize(self.path)
+    return sum(map(len, self.read()))
 
   def read(self) -> list[bytes]:
     """All frames as JPEG."""
@@ -76,7 +81,7 @@ class Film:
       command = ["ffmpeg", "-v", "error", *part, "-i", self.path, "-q:v", "2", f"{out}/%06d.jpg"]
       found = subprocess.run(command, capture_output=True, text=True)
       frames = [path.read_bytes() for path in sorted(pathlib.Path(out).iterdir())]
-    if found.returncode or not frames:
+    if found.returncode or not frames or "partial file" in found.stderr:  # cut off, some read
       words = " ".join(found.stderr.split())[:200]
       raise pictures.BadPicture(f"{self.place}: {self.path} cannot be read ({words})")
     return frames

@@ -161,46 +161,62 @@ class _Spool:
     self._path.unlink()
 
 
+class _NoPictures(errors.UserError):
+  """No record of a split has its picture, which some may lack."""
+
+
 def _collect_all(data, folder, splits, temporary, say) -> dict[str, _Spool]:
-  """The records of all splits, in the order of `splits`."""
+  """The records of the splits, in their order; some may lack their files, as long as one has them."""
   spools, missing = {}, {}
   for split in splits:
+    spool = _Spool(temporary / f"{split}.spool", split)
     try:
-      spools[split] = _collect(data, folder, split, temporary, say)
-    except raw.MissingFile as e:
-      if not data.is_partial:
+      _collect(data, folder, spool, say)
+      spools[split] = spool
+    except (raw.MissingFile, _NoPictures) as e:
+      spool.close()
+      if not _may_lack(data, split, e):
         raise
       missing[split] = e
   if not spools:
     raise next(iter(missing.values()))
   if missing:
-    say(f"{data.name}: without their files, left out: {', '.join(missing)}")
+    first = next(iter(missing.values()))
+    say(f"{data.name}: without their files, left out: {', '.join(missing)} ({first})")
   return spools
 
 
-def _collect(data, folder, split, temporary, say) -> _Spool:
-  """The records of a split, all that they refer to looked at."""
-  spool, sizes = _Spool(temporary / f"{split}.spool", split), {}
+def _may_lack(data, split: str, error: errors.UserError) -> bool:
+  """Whether a split may be left out for this: its annotations, or the whole folder of its pictures."""
+  if isinstance(error, _NoPictures):
+    return True
+  return data.is_partial or (split in data.lenient and not error.path.parent.exists())
+
+
+def _collect(data, folder, spool, say) -> None:
+  """Puts the records of a split into its spool, all that they refer to looked at."""
+  split, sizes, first = spool.split, {}, None
   bar = tqdm.tqdm(unit="record", desc=f"{data.name} {split}: collect", disable=None, leave=False)
   with bar:
     try:
       for key, record in data.records(folder, split):
         try:
           spool.add(key, record, sum(_probed(file, sizes) for file in _files(record)))
-        except pictures.BadPicture:
+        except pictures.BadPicture as e:
           if split not in data.lenient:
             raise
-          spool.left_out += 1
+          spool.left_out, first = spool.left_out + 1, first or str(e)
         bar.update()
     except (LookupError, TypeError, ValueError, AttributeError, SyntaxError) as e:
       what = f"no key {e}" if isinstance(e, KeyError) else str(e)
       raise errors.UserError(f"{folder.place}: not as it should be ({what})") from e
+  if first and not len(spool):
+    raise _NoPictures(f"none of its {spool.left_out} records has its picture ({first})")
   if not len(spool):
     raise errors.UserError(f"{data.name}: no records of {split} in {folder.root}")
   if spool.left_out:
     say(f"{data.name}: {spool.left_out} records of {split} left out, no picture")
   spool.check_keys()
-  return spool
 
 
 def _files(value) -> Iterator:

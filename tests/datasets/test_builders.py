@@ -1,6 +1,7 @@
 """Every builder on its miniature: what is made of it, split by split, and what is said of bad input."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -291,6 +292,30 @@ def test_a_broken_picture_is_left_out_where_there_are_no_answers(tmp_path):
   line = write.build(task.datasets[0], task, tmp_path, tmp_path / "out", say=said.append)
   assert line.endswith("train 8, val 8, test 6")
   assert "vizwizvqa: 2 records of test left out, no picture" in said
+
+
+# Task -> the folder of its test pictures, which many have no use for.
+TEST_PICTURES = {
+  "coco_detection": "test2017", "vqav2": "test2015", "aokvqa": "test2017", "docvqa": "test",
+  "textvqa": "test_images", "vizwizvqa": "test", "textcaps": "test_images", "stvqa": "test_task3_images",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task, pictures", TEST_PICTURES.items())
+def test_a_test_split_without_its_folder_of_pictures_is_left_out(tmp_path, task, pictures):
+  samples.write(task, tmp_path / "raw")
+  found = [path for path in (tmp_path / "raw").rglob(pictures) if path.is_dir()]
+  assert found
+  for path in found:
+    shutil.rmtree(path)
+  about, said = tasks.module(task).TASK, []
+  data = about.datasets[0]
+  line = write.build(data, about, tmp_path / "raw", tmp_path / "out", say=said.append)
+  left_out = [s for s in data.sizes if s.startswith("test")]
+  assert not any(f"{split} " in line for split in left_out) and line.split(": ")[1].startswith(
+    "train "
+  )
+  assert any(f"without their files, left out: {', '.join(left_out)} (" in s for s in said)
 
 
 def test_gqa_is_built_from_the_files_that_are_there(made, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.data import stores
-from paligemma_jax.datasets import coco_captions, raw, video
+from paligemma_jax.datasets import coco_captions, pictures, raw, video
 from paligemma_jax.datasets.samples import documents, scenes
 from tests.datasets.miniatures import DATASETS, FRAMES, pixels
 
@@ -174,9 +174,27 @@ def test_a_video_file_is_taken_apart_by_ffmpeg(tmp_path, monkeypatch):
   tool = tmp_path / "ffmpeg"  # stands in: writes its arguments as the only frame
   tool.write_text('#!/bin/sh\nfor out; do :; done\necho "$@" > "${out%/*}/000001.jpg"\n')
   tool.chmod(0o755)
-  clip.probe()
   (frame,) = clip.read()
+  assert clip.probe() == len(frame)
   assert b"-ss 4.0 -to 8.0 -i " in frame and b"video/video0.mp4" in frame
+
+
+@pytest.mark.parametrize(
+  "script",
+  [
+    "exit 1",  # no video at all
+    "exit 0",  # without a picture
+    'for out; do :; done; echo a > "${out%/*}/1.jpg"; echo "stream 0: partial file" >&2',  # cut off
+  ],
+)
+def test_a_damaged_video_is_found_before_anything_is_written(tmp_path, monkeypatch, script):
+  (tmp_path / "video").mkdir()
+  (tmp_path / "video/video0.mp4").write_bytes(b"film")
+  (tmp_path / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
+  (tmp_path / "ffmpeg").chmod(0o755)
+  monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+  with pytest.raises(pictures.BadPicture, match="video0.mp4 cannot be read"):
+    video.clip(raw.Folder(tmp_path), "video0").probe()
 
 
 def test_doclaynet_names_its_parts_and_clips_their_boxes(made):
