@@ -87,7 +87,9 @@ class Rules:
         ) from None
     for key in ("frames", "stride", "noise"):
       if given[key] < 0:
-        raise errors.UserError(f"{name}.{key} is a number of them, not less than 0; found {given[key]}")
+        raise errors.UserError(
+          f"{name}.{key} is a number of them, not less than 0; found {given[key]}"
+        )
     if given["noise"] and given["task"] != "detect":
       raise errors.UserError(f'{name}.noise is for the task "detect", not "{given["task"]}"')
     return cls(**given | {"augment": augments.parse(given["augment"], f"{name}.augment")})

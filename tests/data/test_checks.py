@@ -60,7 +60,8 @@ def test_a_misspelt_key_reads_as_promised(pictures, write):
   ],
 )  # fmt: skip
 def test_mistakes_are_named_with_their_line(pictures, write, record, config, message):
-  path = write([{**OK, "q": "what?", "objects": [{**BOX, "mask": "p0.png"}]}, record])
+  good = {"q": "what?", "bbox": [0, 0, 1, 1], "objects": [{**BOX, "mask": "p0.png"}]}
+  path = write([OK | good, record])
   found = [f for f in _findings(path, **config) if f.startswith(f"{path}:2: ")]
   assert any(re.search(message, f) for f in found), _findings(path, **config)
 

@@ -17,7 +17,23 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2 as proto
 
-ODD_INTS = (-1, 0, 1, 2, 3, 255, 256, 65_535, 2**31 - 1, 2**31, -(2**31), 2**53 + 1, 2**63, 10**30, 10**400)
+ODD_INTS = (
+  -1,
+  0,
+  1,
+  2,
+  3,
+  255,
+  256,
+  65_535,
+  2**31 - 1,
+  2**31,
+  -(2**31),
+  2**53 + 1,
+  2**63,
+  10**30,
+  10**400,
+)
 ODD_FLOATS = (0.5, -0.5, -0.0, 1e-320, 1e308, math.inf, -math.inf, math.nan)
 ODD_TEXTS = (
   "", " ", "\n", "0", "-1", "1e400", "nan", "x", "a;b", "no/such.png", "é", "日本語", "\u202e",

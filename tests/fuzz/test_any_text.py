@@ -87,7 +87,7 @@ def test_any_sampler_is_known_or_refused(name, rest):
   value_or_refusal(samplers.parse, name + rest)
 
 
-@pytest.mark.parametrize("metric", ["exact_match", "vqa_lower", "relaxed_accuracy", "teds"])
+@pytest.mark.parametrize("metric", ["exact_match", "vqa_lower", "relaxed_accuracy", "rsvqa"])
 @fast
 @given(prediction=TOKENS | st.text(), answer=st.text(min_size=1, max_size=5))
 def test_any_prediction_has_a_score(metric, prediction, answer):

@@ -168,7 +168,9 @@ def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Pat
       for number, line in enumerate(texts.read_text(place).splitlines(), 1):
         if line.strip():
           beside = place.parent / line.strip()
-          found = beside if os.path.isfile(beside) else finder.find(line.strip(), f"{place}:{number}")
+          found = (
+            beside if os.path.isfile(beside) else finder.find(line.strip(), f"{place}:{number}")
+          )
           yield pathlib.Path(found)
 
 
