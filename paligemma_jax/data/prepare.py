@@ -164,7 +164,7 @@ def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
       options = tasks.drafts(source[i], rules)
       prompts = [1 + count(d.prefix) + len(tokenizer.newline) for d in options]
       answers = [count(d.suffix) + 1 if d.suffix is not None else 0 for d in options]
-    except (errors.UserError, LookupError, TypeError, ValueError, AttributeError):
+    except tasks.UNFIT:
       continue  # `checks` tells what is wrong with it
     prompt[i], answer[i] = max(prompts), max(answers)
     whole[i] = max(p + a for p, a in zip(prompts, answers))

@@ -242,7 +242,7 @@ class _Copies:
     pictures = b"".join(p.digest for p in seen.pictures).hex()
     try:
       return {_digest(pictures + d.prefix) for d in tasks.drafts(seen.record, self._rules)}
-    except (errors.UserError, LookupError, TypeError, ValueError, AttributeError):
+    except tasks.UNFIT:
       return set()  # `problems` has told
 
 

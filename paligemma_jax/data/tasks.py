@@ -35,6 +35,8 @@ Codes = Sequence[tuple[int, ...] | None]
 _NO_CODES = (0,) * 16  # stands in where only the length of the text matters
 DRAWS = ("any", "each", "object", "shuffle")
 FITS = ("stretch", "pad")
+# What `drafts` raises of a record that is no example; `problems.of_record` says why.
+UNFIT = (errors.UserError, LookupError, TypeError, ValueError, AttributeError, OverflowError)
 _INDEXED = re.compile(r"([^\[\]{}]+)\[([^\[\]{}]+)\]")  # "options[index]"
 
 

@@ -80,6 +80,8 @@ def read_preprocessing(files: dict[str, bytes], place: str = "") -> Preprocessin
       value and _positive(value) for value in (found.get("image_seq_length"), ours.get("text_len"))
     )
     alpha, is_known = ours.get("alpha"), resize in _RESAMPLE
+    if not isinstance(alpha, str | None):
+      raise TypeError
   except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
     raise errors.UserError(
       f'{name}: not the preprocessing of PaliGemma; wanted "size": {{"height", "width"}}, "resample"'

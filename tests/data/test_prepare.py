@@ -75,6 +75,14 @@ def test_lengths_count_noise(write, processor):
   assert answer.tolist() == [len(processor.tokenizer.encode(draft.suffix)) + 1]
 
 
+@pytest.mark.parametrize("item", [{}, {"label": 7}, {"label": "cat", "box": [0, 0, 1, 10**400]}, 7])
+def test_a_record_that_is_no_example_has_no_length(write, processor, item):
+  source = sources.Jsonl(write([{"objects": [item]}]))
+  for task in ("detect", "segment"):
+    lengths = prepare.token_lengths(source, tasks.Rules(task=task), processor)
+    assert [x.tolist() for x in lengths] == [[0], [0], [0]]
+
+
 def test_lengths_are_those_of_the_layout(write, processor):
   tokenizer = processor.tokenizer
   long = "a cat and a dog"

@@ -121,7 +121,7 @@ def _read_as_a_run_does():
   task = survey.guess_task("d.jsonl")
   source = common.jsonl("d.jsonl", task="detect" if task == "segment" else task)
   made = processor.Processor(toy.tokenizer(), 28, 4)
-  options = dict(batch_size=2, text_len=512, with_suffix=True)
+  options = dict(batch_size=2, text_len=64, with_suffix=True, truncate=True)
   with pipeline.eval_batches(source, made, **options) as batches:
     for _ in batches:
       pass

@@ -193,6 +193,7 @@ def test_a_published_hub_folder_is_bicubic_and_an_npz_bilinear():
     (b'{"size": 224, "resample": 1e400}', "not the preprocessing of PaliGemma"),
     (b'{"size": 224, "image_seq_length": "many"}', "not the preprocessing of PaliGemma"),
     (b'{"size": 224, "paligemma_jax": {"resize": ["bicubic"]}}', "not the preprocessing"),
+    (b'{"size": 224, "paligemma_jax": {"alpha": 3}}', "not the preprocessing"),
     (b'{"size": 224, "resample": 1}', "resample 1 is not supported"),
     (b'{"size": 224, "image_mean": [0.48, 0.46, 0.41]}', "image_mean"),
   ],
