@@ -3,8 +3,12 @@
   paligemma generate --ckpt pt_224.npz --image cat.jpg --prompt "detect cat" --draw boxes.png
   paligemma generate --ckpt CKPT --input data.jsonl --output answers.jsonl
 
-Lines of --input hold "image" (a path or a list of them) and "prefix"; --output gets each line with
-the keys of --json added, in order. The same command again continues after the lines that are there.
+  paligemma generate --ckpt CKPT --input val.jsonl --prompt "detect {label}" --output boxes.jsonl
+
+Lines of --input hold "image" (a path or a list of them) and "prefix", or "objects", whose labels are
+then asked for ("detect cat ; dog"); --prompt asks the same of every line, {field} is the value of that
+key. --output gets each line with the keys of --json added, in order. The same command again continues
+after the lines that are there.
 """
 
 import argparse
@@ -21,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add_checkpoint(parser)
   add = parser.add_argument
   add("--image", action="append", metavar="FILE", help="picture; again for several in one prompt")
-  add("--prompt", metavar="TEXT", help='e.g. "caption en", "detect cat", "segment cat"')
+  add(
+    "--prompt", metavar="TEXT", help='e.g. "caption en", "detect cat"; with --input of every line'
+  )
   add("--input", metavar="DATA.jsonl", help="answer every line of this file")
   add("--output", metavar="PREDS.jsonl", help="where the answers to --input go")
   add("--batch-size", type=int, default=8, metavar="B", help="lines at a time (default 8)")
@@ -73,12 +79,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args) -> None:
   """What can be told from the arguments alone, before anything is read."""
-  one, many = args.image or args.prompt is not None, args.input or args.output
+  many = args.input or args.output
   if not args.input and not (args.image and args.prompt is not None):
     raise errors.UserError("give --image and --prompt, or --input and --output")
-  if one and many:
-    raise errors.UserError("--input takes pictures and prompts from its lines; leave out --image "
-                           "and --prompt")  # fmt: skip
+  if args.image and many:
+    raise errors.UserError("--input takes pictures from its lines; leave out --image")
   if bool(args.input) != bool(args.output):
     raise errors.UserError("--input and --output go together; give both")
   if many and (args.stream or args.draw or args.json):

@@ -13,14 +13,17 @@ from paligemma_jax.cli import answers, generate
 
 def run(args: argparse.Namespace) -> None:
   """Answers the lines of `args.input` that `args.output` does not hold yet."""
-  from paligemma_jax.data import sources
+  from paligemma_jax.data import sources, tasks
 
+  if args.prompt is not None:
+    tasks.check_template(args.prompt, "--prompt")
   source, output = sources.Jsonl(args.input), pathlib.Path(args.output)
-  start = present(output, source)
+  start = present(output, source, args.prompt)
   if start == len(source):
     print(f"{output}: all {start} answers are there; remove it to answer anew")
     return
-  _check_lines(source, start)
+  for i in range(start, len(source)):
+    asked(source, i, args.prompt)  # no mistake waits for the model
   model = generate.open_model(args)
   size = min(args.batch_size, len(source))
   bar = tqdm.tqdm(total=len(source), initial=start, unit="example", desc="generate", disable=None)
@@ -35,11 +38,15 @@ def run(args: argparse.Namespace) -> None:
   print(f"{output}: {len(source) - start} answers")
 
 
-def present(output: pathlib.Path, source) -> int:
+def present(output: pathlib.Path, source, prompt: str | None = None) -> int:
   """How many answers the file holds already; a torn last line is cut off.
 
+  Args:
+    output: of an earlier run, or none yet.
+    source, prompt: what is to be answered, as in `asked`.
+
   Raises:
-    UserError: the lines there are no answers to this input.
+    UserError: the lines there are no answers to this.
   """
   if not output.exists():
     return 0
@@ -47,14 +54,44 @@ def present(output: pathlib.Path, source) -> int:
   whole = data.rfind(b"\n") + 1
   lines = data[:whole].splitlines()
   for i, line in enumerate(lines):
-    if i == len(source) or not _is_answer(line, source[i]):
+    if i == len(source) or not _is_answer(line, asked(source, i, prompt)):
+      to = source.path if prompt is None else f'"{prompt}" of {source.path}'
       raise errors.UserError(
-        f"{output}:{i + 1}: not an answer to {source.path}; remove it or choose another --output"
+        f"{output}:{i + 1}: not an answer to {to}; remove it or choose another --output"
       )
   if whole < len(data):
     with output.open("r+b") as file:
       file.truncate(whole)
   return len(lines)
+
+
+def asked(source, i: int, prompt: str | None) -> dict:
+  """Record i with what it is asked as its "prefix".
+
+  Args:
+    source: a `data.jsonl.Jsonl`.
+    i: index of the record.
+    prompt: a template for all records, or None; see `tasks.asked`.
+
+  Raises:
+    UserError: the record cannot be asked; it names its place.
+  """
+  from paligemma_jax.data import tasks
+
+  record, place = source[i], source.place(i)
+  if "image" not in record:
+    raise errors.UserError(f'{place}: no key "image" (found: {", ".join(record)})')
+  given = record["image"] if isinstance(record["image"], list) else [record["image"]]
+  if not given or not all(isinstance(one, str | bytes) for one in given):
+    found = record["image"]
+    raise errors.UserError(f'{place}: "image" is {found!r}; wanted a path or a list of paths')
+  try:
+    text = tasks.asked(record, prompt)
+  except errors.UserError as e:
+    raise errors.UserError(f"{place}: {e}; write it, or give --prompt") from None
+  if not isinstance(text, str):
+    raise errors.UserError(f'{place}: "prefix" is {text!r}; wanted a string')
+  return {**record, "prefix": text}
 
 
 def _is_answer(line: bytes, record: dict) -> bool:
@@ -76,27 +113,12 @@ def _written(record: dict) -> dict:
   return json.loads(json.dumps(record, default=image.to_data_url))
 
 
-def _check_lines(source, start: int) -> None:
-  """Every line has what is needed, before the model is loaded."""
-  for i in range(start, len(source)):
-    record = source[i]
-    for key, kind in (("image", "a path or a list of paths"), ("prefix", "a string")):
-      if key not in record:
-        found = ", ".join(record)
-        raise errors.UserError(f'{source.place(i)}: no key "{key}" (found: {found})')
-      values = record[key] if key == "image" else [record[key]]
-      values = values if isinstance(values, list) else [values]
-      kinds = (str, bytes) if key == "image" else (str,)
-      if not values or not all(isinstance(v, kinds) for v in values):
-        raise errors.UserError(f'{source.place(i)}: "{key}" is {record[key]!r}; wanted {kind}')
-
-
 def _answer(args, model, source, numbers, size: int) -> list[str]:
   """The output lines of one batch, filled up to `size` rows."""
   from paligemma_jax import vlm
   from paligemma_jax.data import examples
 
-  records = [source[i] for i in numbers]
+  records = [asked(source, i, args.prompt) for i in numbers]
   pictures = [
     examples.read_images(record, source.folder, source.place(i), model.processor.alpha)
     for i, record in zip(numbers, records)
@@ -117,7 +139,9 @@ def _answer(args, model, source, numbers, size: int) -> list[str]:
     constrain=args.constrain,
     rows=range(numbers[0], numbers[0] + size),  # the same samples in any batch
   )
-  sizes = [images[-1].shape[:2] for images in pictures]
+  sizes = [
+    images[examples.object_image(record)].shape[:2] for images, record in zip(pictures, records)
+  ]
   found = answers.answers(output, sizes, model.codec)
   rows = [{**_written(record), **answers.to_json(a)} for record, a in zip(records, found)]
   return [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]

@@ -80,13 +80,7 @@ class Rules:
         hint = errors.did_you_mean(given[key], names)
         raise errors.UserError(f'{name}.{key}: "{given[key]}" is unknown{hint}')
     for key in ("prefix", "suffix"):
-      try:
-        list(string.Formatter().parse(given[key]))
-      except ValueError as e:
-        raise errors.UserError(
-          f'{name}.{key}: "{given[key]}" is no template ({e}); write {{field}}, and {{{{ for a'
-          " brace"
-        ) from None
+      check_template(given[key], f"{name}.{key}")
     for key in ("frames", "stride", "noise"):
       if given[key] < 0:
         raise errors.UserError(
@@ -106,6 +100,42 @@ class Rules:
       return [f for f in _fields(self.suffix) if f not in _OWN.get(self.task, ())]
     indexed = _INDEXED.fullmatch(self.suffix)
     return list(indexed.groups()) if indexed else []
+
+
+def check_template(text: str, name: str) -> None:
+  """Raises a UserError that names `name` if the text is no template."""
+  try:
+    list(string.Formatter().parse(text))
+  except ValueError as e:
+    raise errors.UserError(
+      f'{name}: "{text}" is no template ({e}); write {{field}}, and {{{{ for a brace'
+    ) from None
+
+
+def asked(record: dict, template: str | None = None) -> str:
+  """What is asked of a record that is only to be answered.
+
+  Args:
+    record: as its source gives it.
+    template: {field} is the record's value of that key, {label} the labels of its objects; None: its
+      own "prefix", or that of its objects, "detect cat ; dog".
+
+  Raises:
+    errors.UserError: a key is missing, or the template does not fit.
+  """
+  if template is None and "prefix" in record:
+    return record["prefix"]
+  objects = record.get("objects")
+  if template is None and not objects:
+    found = ", ".join(record)
+    raise errors.UserError(f'no key "prefix", and no objects to detect (found: {found})')
+  try:
+    values = {**record, "label": _labels(objects)} if objects else record
+    return fill("detect {label}" if template is None else template, values)
+  except KeyError as e:
+    raise errors.UserError(f'no key "{e.args[0]}" in the record or its objects') from None
+  except (AttributeError, TypeError):
+    raise errors.UserError('"objects" is no list of {"label", "box"}') from None
 
 
 def drafts(
@@ -299,14 +329,17 @@ def _detect(record, rules, size, codes, rng):
   objects = with_objects(record, rules, size)["objects"]
   if not objects and not rules.prefix:
     raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
-  labels = " ; ".join(dict.fromkeys(o["label"] for o in objects))
-  prefix = fill(rules.prefix or "detect {label}", {**record, "label": labels})
+  prefix = fill(rules.prefix or "detect {label}", {**record, "label": _labels(objects)})
   # Regions of many and words that cannot be read are for scores alone.
   shown = [o for o in objects if not o.get("iscrowd") and not o.get("ignore")]
   if rng is not None:
     shown = [shown[k] for k in rng.permutation(len(shown))]
   found = [structs.Box(o["label"], *o["box"]) for o in shown]
   return [Draft(prefix, boxes.format_boxes(found, *size), tuple(range(len(objects))))]
+
+
+def _labels(objects) -> str:
+  return " ; ".join(dict.fromkeys(o["label"] for o in objects))
 
 
 def _segment(record, rules, size, codes, rng):

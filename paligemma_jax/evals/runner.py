@@ -110,8 +110,8 @@ class Evaluator:
     batches = hosts.placed(batches, places, self._rows)
     scores, rows = run(batches, answer, score, lambda rows: read(hosts.gathered(rows, places)))
     name = next((name for name in ("mask_iou", "miou") if name in scores), None)
-    told = [_first(row.get("suffix")) for row in rows]
-    if name and all("<seg" in text for text, row in zip(told, rows) if row["objects"]):
+    told = [_first(row.get("suffix")) for row in rows] if name and self.codec is not None else []
+    if told and all("<seg" in text for text, row in zip(told, rows) if row["objects"]):
       truths = read([{**row, "prediction": text} for row, text in zip(rows, told)])
       scores = {**scores, f"{name}_ceiling": score(truths)[name]}
     return scores, rows

@@ -130,6 +130,58 @@ def test_pictures_inside_the_lines_are_answered_alike(run, many, write_jsonl, pi
   assert "all 2 answers are there" in run(*options, "--output", tmp_path / "1.jsonl")
 
 
+@pytest.mark.parametrize(
+  "more, prompts",
+  [
+    ((), ["detect cat ; dog", "detect cat", "caption en"]),
+    (("--prompt", "caption en"), ["caption en"] * 3),
+    (("--prompt", "segment {label}"), ["segment cat ; dog", "segment cat", "segment none"]),
+    (("--prompt", "answer en what is {id}?"), [f"answer en what is {i}?" for i in range(3)]),
+  ],
+)
+def test_lines_with_objects_and_one_prompt_for_all(
+  run, refuse, many, write_jsonl, pictures, tmp_path, more, prompts
+):
+  cat, dog = ({"label": label, "box": [0, 0, 9, 9]} for label in ("cat", "dog"))
+  lines = [{"objects": [cat, dog, cat]}, {"objects": [cat]}]
+  lines += [{"objects": [], "label": "none", "prefix": "caption en"}]
+  path = write_jsonl(
+    "objects.jsonl", [{"image": pictures[0], "id": i} | o for i, o in enumerate(lines)]
+  )
+  options = [path if o == many[4] else o for o in many]
+  out = tmp_path / "answers.jsonl"
+  run(*options, *more, "--output", out)
+  rows = rows_of(out)
+  assert [row["prefix"] for row in rows] == prompts
+  assert [row["objects"] for row in rows] == [line["objects"] for line in lines]
+
+  out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:2]))
+  assert "1 answers" in run(*options, *more, "--output", out)
+  assert rows_of(out) == rows
+  other = refuse(*options, "--prompt", "caption de", "--output", out)
+  assert 'answers.jsonl:1: not an answer to "caption de" of ' in other
+
+
+@pytest.mark.parametrize(
+  "line, prompt, words",
+  [
+    ({"objects": []}, None, 'no key "prefix", and no objects to detect (found: image, objects)'),
+    ({"objects": ["cat"]}, None, '"objects" is no list'),
+    ({"objects": [{"box": [0, 0, 1, 1]}]}, None, 'no key "label"'),
+    ({"prefix": "x"}, "what is {colour}?", 'no key "colour"'),
+    ({"prefix": "x"}, "what {", '--prompt: "what {" is no template'),
+  ],
+)
+def test_lines_that_cannot_be_asked(
+  refuse, many, write_jsonl, pictures, tmp_path, line, prompt, words
+):
+  path = write_jsonl("bad.jsonl", [{"image": pictures[0]} | line])
+  more = () if prompt is None else ("--prompt", prompt)
+  options = [path if o == many[4] else o for o in many]
+  said = refuse(*options, *more, "--output", tmp_path / "out.jsonl")
+  assert words in said and not (tmp_path / "out.jsonl").exists()
+
+
 def test_answers_to_something_else_are_not_continued(refuse, many, tmp_path):
   out = tmp_path / "out.jsonl"
   out.write_text('{"image": "other.png", "prefix": "x", "text": "y"}\n')
@@ -141,8 +193,8 @@ def test_answers_to_something_else_are_not_continued(refuse, many, tmp_path):
   "more, words",
   [
     (["--stream", "--json"], "--stream prints words only"),
-    (["--input", "x.jsonl"], "--input takes pictures and prompts from its lines"),
-    (["--output", "x.jsonl"], "leave out --image and --prompt"),
+    (["--input", "x.jsonl"], "--input takes pictures from its lines; leave out --image"),
+    (["--output", "x.jsonl"], "leave out --image"),
     (["--draw", "out.txt"], "--draw out.txt: write to a .png"),
     (["--draw", "no/such/out.png"], "--draw no/such/out.png: the folder"),
     (["--max-new-tokens", "0"], "--max-new-tokens is 0"),

@@ -297,7 +297,7 @@ def test_a_broken_picture_is_left_out_where_there_are_no_answers(tmp_path):
 # Task -> the folder of its test pictures, which many have no use for.
 TEST_PICTURES = {
   "coco_detection": "test2017", "vqav2": "test2015", "aokvqa": "test2017", "docvqa": "test",
-  "textvqa": "test_images", "vizwizvqa": "test", "textcaps": "test_images", "stvqa": "test_task3_images",
+  "textvqa": "test_images", "vizwizvqa": "test", "textcaps": "test_images",
 }  # fmt: skip
 
 
