@@ -13,10 +13,10 @@ from paligemma_jax.cli import answers, generate
 
 def run(args: argparse.Namespace) -> None:
   """Answers the lines of `args.input` that `args.output` does not hold yet."""
-  from paligemma_jax.data import sources, tasks
+  from paligemma_jax.data import sources, templates
 
   if args.prompt is not None:
-    tasks.check_template(args.prompt, "--prompt")
+    templates.check(args.prompt, "--prompt")
   source, output = sources.Jsonl(args.input), pathlib.Path(args.output)
   start = present(output, source, args.prompt)
   if start == len(source):

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from paligemma_jax import errors, structs
+from paligemma_jax.data import templates
 from paligemma_jax.processing import augment as augments
 from paligemma_jax.processing import boxes, image
 
@@ -80,7 +81,7 @@ class Rules:
         hint = errors.did_you_mean(given[key], names)
         raise errors.UserError(f'{name}.{key}: "{given[key]}" is unknown{hint}')
     for key in ("prefix", "suffix"):
-      check_template(given[key], f"{name}.{key}")
+      templates.check(given[key], f"{name}.{key}")
     for key in ("frames", "stride", "noise"):
       if given[key] < 0:
         raise errors.UserError(
@@ -92,24 +93,14 @@ class Rules:
 
   def fields(self) -> list[str]:
     """Keys of the record that the prefix template refers to."""
-    return [f for f in _fields(self.prefix) if f not in _OWN.get(self.task, ())]
+    return [f for f in templates.fields(self.prefix) if f not in _OWN.get(self.task, ())]
 
   def answer_fields(self) -> list[str]:
     """Keys of the record that the answer is made of, where it is more than a key; else none."""
     if "{" in self.suffix:
-      return [f for f in _fields(self.suffix) if f not in _OWN.get(self.task, ())]
+      return [f for f in templates.fields(self.suffix) if f not in _OWN.get(self.task, ())]
     indexed = _INDEXED.fullmatch(self.suffix)
     return list(indexed.groups()) if indexed else []
-
-
-def check_template(text: str, name: str) -> None:
-  """Raises a UserError that names `name` if the text is no template."""
-  try:
-    list(string.Formatter().parse(text))
-  except ValueError as e:
-    raise errors.UserError(
-      f'{name}: "{text}" is no template ({e}); write {{field}}, and {{{{ for a brace'
-    ) from None
 
 
 def asked(record: dict, template: str | None = None) -> str:
@@ -131,7 +122,7 @@ def asked(record: dict, template: str | None = None) -> str:
     raise errors.UserError(f'no key "prefix", and no objects to detect (found: {found})')
   try:
     values = {**record, "label": _labels(objects)} if objects else record
-    return fill("detect {label}" if template is None else template, values)
+    return templates.fill("detect {label}" if template is None else template, values)
   except KeyError as e:
     raise errors.UserError(f'no key "{e.args[0]}" in the record or its objects') from None
   except (AttributeError, TypeError):
@@ -270,7 +261,7 @@ def answers(record: dict, rules: Rules, values: dict | None = None) -> Any:
   """
   indexed = _INDEXED.fullmatch(rules.suffix)
   if "{" in rules.suffix:
-    found = fill(rules.suffix, values or record)
+    found = templates.fill(rules.suffix, values or record)
   elif indexed:
     of, at = (record[key] for key in indexed.groups())
     found = of[at] if 0 <= at < len(of) else []  # -1 in a test split, which has no answers
@@ -281,25 +272,8 @@ def answers(record: dict, rules: Rules, values: dict | None = None) -> Any:
   return [text.lower() for text in found] if isinstance(found, list) else found.lower()
 
 
-def fill(template: str, values: dict[str, Any]) -> str:
-  """`template` with its {fields}; a list is joined by what stands after the colon, or by ", "."""
-  try:
-    return _Joining().vformat(template, (), values)
-  except (AttributeError, IndexError, TypeError, ValueError) as e:
-    raise errors.UserError(f'the prefix "{template}" does not fit the record ({e})') from None
-
-
-class _Joining(string.Formatter):
-  """`{options: \\t }` joins a list."""
-
-  def format_field(self, value, format_spec):
-    if isinstance(value, list):
-      return (format_spec or ", ").join(map(str, value))
-    return super().format_field(value, format_spec)
-
-
 def _text(record, rules, size, codes, rng):
-  prefix = fill(rules.prefix, record) if rules.prefix else record["prefix"]
+  prefix = templates.fill(rules.prefix, record) if rules.prefix else record["prefix"]
   found = answers(record, rules)
   found = found if isinstance(found, list) else [found]
   return [Draft(prefix, answer) for answer in found or [None]]
@@ -329,7 +303,7 @@ def _detect(record, rules, size, codes, rng):
   objects = with_objects(record, rules, size)["objects"]
   if not objects and not rules.prefix:
     raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
-  prefix = fill(rules.prefix or "detect {label}", {**record, "label": _labels(objects)})
+  prefix = templates.fill(rules.prefix or "detect {label}", {**record, "label": _labels(objects)})
   # Regions of many and words that cannot be read are for scores alone.
   shown = [o for o in objects if not o.get("iscrowd") and not o.get("ignore")]
   if rng is not None:
@@ -350,7 +324,7 @@ def _segment(record, rules, size, codes, rng):
     if codes is not None and any(codes[k] is None for k in which):
       raise errors.UserError('an object has no "mask"; the task "segment" needs one for each')
     shown = [_coded(objects[k], label, codes[k] if codes else _NO_CODES) for k in which]
-    prefix = fill(rules.prefix or "segment {label}", {**record, "label": label})
+    prefix = templates.fill(rules.prefix or "segment {label}", {**record, "label": label})
     found.append(Draft(prefix, boxes.format_boxes(shown, *size), which))
   if not found:
     raise errors.UserError('"objects" is empty; a segment example needs one')
@@ -363,7 +337,7 @@ def _refer(record, rules, size, codes, rng):
     stand_in = None if item.get("mask") is None else _NO_CODES
     answer = boxes.format_boxes([_coded(item, "", codes[k] if codes else stand_in)], *size)
     for sentence in item["sentences"]:
-      prefix = fill(rules.prefix or "{sentence}", {**record, "sentence": sentence})
+      prefix = templates.fill(rules.prefix or "{sentence}", {**record, "sentence": sentence})
       found.append(Draft(prefix, answer, (k,)))
   if not found:
     raise errors.UserError('no object has "sentences"; a refer example needs one')
@@ -384,16 +358,15 @@ def _table(record, rules, size, codes, rng):
     elif tag == "</td>" and cell:
       tag = f"{cell['label']}{tag}"
     parts.append(tag)
-  return [Draft(fill(rules.prefix, record), "".join(parts), tuple(range(len(record["objects"]))))]
+  return [
+    Draft(
+      templates.fill(rules.prefix, record), "".join(parts), tuple(range(len(record["objects"])))
+    )
+  ]
 
 
 def _coded(item, label, codes: tuple[int, ...] | None) -> structs.Box:
   return structs.Box(label, *item["box"], codes=None if codes is None else tuple(codes))
-
-
-def _fields(template: str) -> list[str]:
-  """Keys that a template refers to."""
-  return [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
 
 
 TASKS = {

@@ -31,7 +31,7 @@ def strings(record, rng=None, codes=None, **rules):
   ],
 )
 def test_a_list_in_a_template_is_joined(prefix, want):
-  assert tasks.fill(prefix, {"options": ["red", "blue"], "n": 7}) == want
+  assert templates.fill(prefix, {"options": ["red", "blue"], "n": 7}) == want
 
 
 @pytest.mark.parametrize(
