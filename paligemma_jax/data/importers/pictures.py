@@ -37,7 +37,7 @@ def is_picture(path: pathlib.Path) -> bool:
     return path.suffix.lower() in endings()
   try:
     return bool(image.read_header(path))
-  except errors.UserError:
+  except (errors.UserError, OSError):
     return False
 
 

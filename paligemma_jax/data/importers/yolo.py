@@ -95,7 +95,7 @@ def _class_names(root: pathlib.Path, settings: dict) -> dict[int, str]:
   named = [_inside(root, names)] if isinstance(names, str) and names else []
   places = [*named, *(folder / n for folder in (root, root / _LABELS) for n in _NAMES)]
   for path in places:
-    if path is not None and path.is_file():
+    if path is not None and os.path.isfile(path):
       return dict(enumerate(texts.read_text(path).splitlines()))
   raise errors.UserError(
     f'{root}: no names of classes, neither "names" in data.yaml nor {_NAMES[0]} in it or in labels;'

@@ -462,3 +462,17 @@ def test_pictures_that_are_called_alike_are_not_guessed(draw, put, convert):
   source, said = convert("coco", src)
   assert source[0]["image"] == "pics/c/1/a.png"
   assert counts(said) == {"pictures found by the end of their path": 1}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "..", "a\nb", "\ud83d"])
+def test_names_that_no_file_can_have_are_one_line(draw, put, convert, name):
+  draw("a.png"), put("labels/a.txt", f"0 {CENTRE}")
+  voc = put("Annotations/a.xml", xml(thing(6, 4, 20, 9))).parents[1]
+  put("ImageSets/Main/train.txt", "").write_bytes(name.encode("utf-8", "surrogatepass"))
+  put("train.txt", "").write_bytes(name.encode("utf-8", "surrogatepass"))
+  yaml = put("data.yaml", json.dumps({"train": name, "names": ["cat"]}))
+  lists = put("lists.yaml", json.dumps({"train": "train.txt", "names": ["cat"]}))
+  file = put("i.json", coco({"file_name": name}))
+  for format, src in (("voc", voc), ("yolo", yaml), ("yolo", lists), ("coco", file)):
+    with pytest.raises(errors.UserError):
+      convert(format, src)
