@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
   _check_arguments(args)
   given = config.load(args.config, args.overrides) if args.config else None
   runtime.start()
-  found, processor, codec = _of_config(given) if given is not None else _of_file(args)
+  found, unscored, processor, codec = _of_config(given) if given is not None else _of_file(args)
   from paligemma_jax.data import survey
   from paligemma_jax.evals import data_page
 
@@ -34,10 +34,12 @@ def run(args: argparse.Namespace) -> int:
     if lines:
       wide = max(len(str(count)) for _, _, count, _ in lines)
       print("\n".join([f"\n{title}:", *(f"{n:>{wide}} × {line}" for _, _, n, line in lines)]))
+  if unscored:
+    print("\n".join(["\nevaluations that cannot be scored:", *unscored]))
   if args.out:
     data_page.write(args.out, found, processor, codec)
     print(f"\n{args.out}")
-  return 2 if survey.lines(found) else 0
+  return 2 if survey.lines(found) or unscored else 0
 
 
 def _check_arguments(args) -> None:
@@ -58,8 +60,9 @@ def _check_arguments(args) -> None:
 
 
 def _of_config(given):
-  """What is found in all sources of a config; its processor; its codec."""
+  """What is found in all sources of a config; evaluations that cannot be; its processor; its codec."""
   from paligemma_jax.data import survey
+  from paligemma_jax.evals import checks
   from paligemma_jax.train import settings, setup  # imports JAX
 
   c = settings.check(given)
@@ -74,7 +77,7 @@ def _of_config(given):
     scored=[f"evals.{name}.data" for name, e in c.evals.items() if e.metric == "perplexity"],
     codec=inputs.codec,
   )
-  return found, inputs.processor, inputs.codec
+  return found, checks.findings(c.evals, inputs.codec), inputs.processor, inputs.codec
 
 
 def _of_file(args):
@@ -92,7 +95,7 @@ def _of_file(args):
     processor.need_tokenizer()  # says where it was looked for
   source = {"kind": "jsonl", "path": args.file, "task": survey.guess_task(args.file)}
   found = survey.run({"data": source}, {}, processor, text_len=args.text_len, codec=codec)
-  return found, processor, codec
+  return found, [], processor, codec
 
 
 def _table(surveys) -> str:

@@ -137,6 +137,19 @@ def test_check_finds_every_planted_defect(planted, capsys):
   assert all(place in page for place in PLANTED)
 
 
+def test_check_names_evaluations_that_have_nothing_to_compare_with(planted, capsys):
+  argv = [
+    "data",
+    "check",
+    "--config",
+    str(planted / "config.py"),
+    "--config.evals.val.metric=boxes",
+  ]
+  assert main.main(argv) == 2
+  _, _, said = capsys.readouterr().out.partition("evaluations that cannot be scored:\n")
+  assert said.startswith("evals.val: no objects to compare with in 3 examples; ")
+
+
 @pytest.fixture
 def tokenizer(tmp_path):
   """Path of the toy tokenizer's file."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import errors
-from paligemma_jax.data import problems, tasks
+from paligemma_jax.data import problems, tasks, templates
 
 CAT = {"label": "cat", "box": [0, 0, 20, 15]}
 DOG = {"label": "dog", "box": [10, 15, 40, 30]}
