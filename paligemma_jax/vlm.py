@@ -279,8 +279,11 @@ def make_processor(
   """The processor of an opened checkpoint, or one for `config` when `source` is None.
 
   The tokenizer is the one given, else the checkpoint's, else that of $PALIGEMMA_TOKENIZER.
+
+  Raises:
+    UserError: a file is damaged, or the tokenizer has more tokens than the model's table rows.
   """
-  return processing.Processor.from_files(
+  made = processing.Processor.from_files(
     {} if source is None else source.assets,
     res=config.img.res,
     num_image_tokens=config.img.num_tokens,
@@ -289,6 +292,9 @@ def make_processor(
     tokenizer=tokenizer,
     place="" if source is None else source.path,
   )
+  if made.tokenizer is not None:
+    made.tokenizer.check_rows(config.llm.vocab_size)
+  return made
 
 
 def find_codec(source: Any, path: str | os.PathLike | None = None) -> dict | None:

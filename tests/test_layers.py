@@ -22,7 +22,8 @@ MAY = {
   "processing": "structs errors",
   "metrics": "errors",
   "decode": "structs errors models",
-  "checkpoint": "structs errors storage exchange models sharding",
+  # The tokens of a folder say which rows of its table are more than padding.
+  "checkpoint": "structs errors storage exchange models sharding processing.added_tokens",
   "data": "structs errors cache processing sharding models.vqvae",
   "datasets": "structs errors processing",
   "vlm": "structs errors exchange models processing sharding decode checkpoint",

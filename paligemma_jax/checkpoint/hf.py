@@ -24,6 +24,7 @@ from paligemma_jax.checkpoint import (
   stream,
 )
 from paligemma_jax.models import variants
+from paligemma_jax.processing import added_tokens
 
 META = hf_keys.META  # key of config.json under which we keep `meta`
 
@@ -43,10 +44,12 @@ def open(path: str) -> source.Source:
       shards are missing or damaged, tensors are missing, unexpected or mis-shaped.
   """
   folder = pathlib.Path(path)
+  assets = source.find_assets(folder)
+  tokens = max(added_tokens.read(assets, path), default=-1) + 1
   try:
     stored = json.loads((folder / "config.json").read_text())
     quantised = contents.quantisation(stored)
-    config = None if quantised else hf_config.read(stored, str(folder / "config.json"))
+    config = None if quantised else hf_config.read(stored, str(folder / "config.json"), tokens)
   except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as e:
     raise errors.UserError(f"{folder / 'config.json'} is damaged ({e!r}); copy it again") from e
   if quantised:
@@ -66,7 +69,7 @@ def open(path: str) -> source.Source:
     "hf",
     arrays,
     config.model,
-    source.find_assets(folder),
+    assets,
     stored.get(META) or {},
     lambda: _check_tied(head, table, str(path)),
   )
@@ -180,9 +183,12 @@ def save(
   for name, shape in shapes.items():
     sizes[plan.dtypes[name].name] = sizes.get(plan.dtypes[name].name, 0) + int(np.prod(shape))
   dtype = max(sizes, key=sizes.get)
-  stored = hf_config.write(config, dtype) | ({META: meta} if meta else {})
+  vocab_size = config.llm.vocab_size
+  image = min(added_tokens.image_id(added_tokens.read(assets), vocab_size), vocab_size)
+  stored = hf_config.write(config, dtype, image) | ({META: meta} if meta else {})
+  rows = hf_config.rows(vocab_size, image)
   tensors = [
-    shards.Tensor(*_target(slot, config, plan), _pieces(slot, read, shapes, config, plan))
+    shards.Tensor(*_target(slot, rows, plan), _pieces(slot, read, shapes, rows, plan))
     for slot in names.slots(shapes, config.llm.post_norms)
   ]
   with atomic.new(path, folder=True) as folder:
@@ -197,18 +203,18 @@ def save(
     plan.before_commit()
 
 
-def _target(slot: names.Slot, config: variants.ModelConfig, plan: stream.Plan):
+def _target(slot: names.Slot, rows: int, plan: stream.Plan):
   shape = slot.shape
   if slot.theirs == names.TABLE:
-    shape = (hf_config.padded_rows(config.llm.vocab_size), config.llm.width)
+    shape = (rows, *shape[1:])
   return names.published(slot.theirs), plan.dtypes[slot.ours], shape
 
 
-def _pieces(slot: names.Slot, read, shapes, config, plan: stream.Plan) -> Iterator[np.ndarray]:
+def _pieces(slot: names.Slot, read, shapes, rows: int, plan: stream.Plan) -> Iterator[np.ndarray]:
   x = read(slot.ours, slot.layer)
   stream.check_shape(plan, slot.ours, slot.layer, x, shapes[slot.ours])
   if slot.theirs == names.TABLE:
-    yield from _table(x, hf_config.padded_rows(config.llm.vocab_size), plan)
+    yield from _table(x, rows, plan)
   else:
     x = np.asarray(x if slot.part is None else x[slot.part])
     yield names.to_theirs(slot, stream.cast(plan, slot.ours, slot.layer, x))

@@ -68,8 +68,8 @@ class Read(NamedTuple):
   """What a config.json says: the towers it has, and the rows of the stored table."""
 
   img: variants.ImageConfig | None
-  llm: variants.DecoderConfig | None
-  rows: int  # of the table in the file, extra rows included
+  llm: variants.DecoderConfig | None  # with the rows that are more than padding
+  rows: int  # of the table in the file
   tied: bool = True  # False: there must be an output matrix
 
   @property
@@ -78,19 +78,20 @@ class Read(NamedTuple):
     return variants.ModelConfig(self.img, self.llm) if self.img and self.llm else None
 
 
-def read(d: dict[str, Any], where: str) -> Read:
+def read(d: dict[str, Any], where: str, tokens: int = 0) -> Read:
   """Reads the contents of a config.json of PaliGemma, Gemma, Gemma 2 or SigLIP.
 
   Args:
     d: the contents.
     where: the file, for messages.
+    tokens: of the tokenizer beside it, `<image>` and added ones included; 0 if there is none.
 
   Raises:
     UserError: another model, a setting that this one does not have, or an unknown key.
   """
   kind, at = d.get("model_type") or "paligemma", f"{where}: "
   if kind == "paligemma":
-    return _read_paligemma(d, at)
+    return _read_paligemma(d, at, tokens)
   if kind in ("gemma", "gemma2"):
     if d.get("use_bidirectional_attention"):
       raise errors.UserError(
@@ -108,7 +109,7 @@ def read(d: dict[str, Any], where: str) -> Read:
   )
 
 
-def _read_paligemma(d: dict, at: str) -> Read:
+def _read_paligemma(d: dict, at: str, tokens: int) -> Read:
   hf_keys.check(d, "paligemma", at)
   text, vision = d.get("text_config"), d.get("vision_config")
   text = _NO_TEXT if text is None else text
@@ -121,7 +122,25 @@ def _read_paligemma(d: dict, at: str) -> Read:
       f"{at}image_token_index {real} is beyond the {llm.vocab_size} rows of text_config.vocab_size"
     )
   tied = all(part.get("tie_word_embeddings") is not False for part in (d, text))
-  return Read(img, dataclasses.replace(llm, vocab_size=real), llm.vocab_size, tied)
+  ours = d.get(hf_keys.VOCAB_SIZE) or 0
+  vocab_size = _vocabulary(real, llm.vocab_size, tokens, ours, at)
+  return Read(img, dataclasses.replace(llm, vocab_size=vocab_size), llm.vocab_size, tied)
+
+
+def _vocabulary(image: int, rows: int, tokens: int, ours: int, at: str) -> int:
+  """The rows to keep: those before `<image>`, or all when there is more than padding behind it.
+
+  Padding is what conversion scripts put there: up to the next multiple of 64, without tokens, and
+  not what we said to be none.
+  """
+  if tokens > max(rows, image + 1):
+    raise errors.UserError(
+      f"{at}text_config.vocab_size is {rows}, the tokenizer beside it has {tokens} tokens: "
+      f"{tokens - rows} that were added have no row and would be lost. Call "
+      "model.resize_token_embeddings(len(tokenizer)) before saving"
+    )
+  is_padded = rows <= image + 1 or rows == padded_rows(image)
+  return image if is_padded and tokens <= image + 1 and min(ours, rows) <= image else rows
 
 
 def _image(d: dict, at: str) -> variants.ImageConfig:
@@ -217,28 +236,36 @@ def padded_rows(vocab_size: int) -> int:
   return -(-(vocab_size + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
-def write(config: variants.ModelConfig, dtype: str) -> dict[str, Any]:
+def rows(vocab_size: int, image: int) -> int:
+  """Rows of the table in a Hub folder: padded, unless `<image>` and what follows are among ours."""
+  return padded_rows(vocab_size) if image >= vocab_size else vocab_size
+
+
+def write(config: variants.ModelConfig, dtype: str, image: int) -> dict[str, Any]:
   """The contents of config.json, readable by transformers 4.49 to 5.23.
 
   Args:
     config: sizes and settings.
     dtype: of most tensors, "float32", "bfloat16" or "float16".
+    image: id of `<image>`, `vocab_size` unless there are rows of ours behind it.
 
   Raises:
     UserError: a Gemma 1 decoder has a setting that transformers' Gemma cannot express.
   """
   img, llm = config.img, config.llm
-  return {
+  ours = {hf_keys.VOCAB_SIZE: llm.vocab_size} if image < llm.vocab_size else {}
+  return ours | {
     "architectures": ["PaliGemmaForConditionalGeneration"],
     "bos_token_id": 2,
     "eos_token_id": 1,
     "hidden_size": llm.width,
     "ignore_index": -100,
-    "image_token_index": llm.vocab_size,
+    "image_token_index": image,
     "model_type": "paligemma",
     "pad_token_id": 0,
     "projection_dim": llm.width,
-    "text_config": _write_decoder(llm, img.num_tokens, dtype),
+    "text_config": _write_decoder(llm, img.num_tokens, dtype)
+    | {"vocab_size": rows(llm.vocab_size, image)},
     "torch_dtype": dtype,
     "transformers_version": "4.49.0",
     "vision_config": {
@@ -276,7 +303,6 @@ def _write_decoder(llm: variants.DecoderConfig, num_image_tokens: int, dtype: st
     "rms_norm_eps": 1e-6,
     "rope_theta": 10_000.0,
     "torch_dtype": dtype,
-    "vocab_size": padded_rows(llm.vocab_size),
   }
   if not llm.post_norms:
     plain = dict(attn_logits_softcap=0.0, final_logits_softcap=0.0, sliding_window=0)

@@ -11,12 +11,14 @@ from typing import Any
 from paligemma_jax import errors
 
 META = "paligemma_jax"  # key of ours, under which `meta` is kept
+# Another of ours: rows that are no padding, where the tokenizer has fewer tokens than the table rows.
+VOCAB_SIZE = "paligemma_jax_vocab_size"
 
 # Why a key does not change the function -> the keys.
 _HARMLESS = {
   "what wrote the file": "architectures transformers_version _name_or_path name_or_path _commit_hash"
   " auto_map _auto_class license tokenizer_class processor_class unsloth_version unsloth_fixed"
-  f" _from_model_config {META}",
+  f" _from_model_config {META} {VOCAB_SIZE}",
   "the dtype is that of the tensors": "torch_dtype dtype use_bfloat16",
   "how it is computed, not what": "_attn_implementation attn_implementation use_cache"
   " _attn_implementation_autoset _attn_implementation_internal _experts_implementation"

@@ -64,9 +64,6 @@ def _processor(source, tokenizer: str | None):
     tokenizer=tokenizer,
     place=source.path,
   )
-  if made.tokenizer and made.tokenizer.vocab_size > source.config.llm.vocab_size:
-    raise errors.UserError(
-      f"the tokenizer has {made.tokenizer.vocab_size} tokens, the model's table"
-      f" {source.config.llm.vocab_size} rows; give the one the model was trained with"
-    )
+  if made.tokenizer:
+    made.tokenizer.check_rows(source.config.llm.vocab_size)
   return made

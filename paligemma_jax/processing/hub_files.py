@@ -8,6 +8,7 @@ import json
 from typing import NamedTuple
 
 from paligemma_jax import errors
+from paligemma_jax.processing.added_tokens import IMAGE
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # what transformers 5 writes instead, one level deeper
@@ -99,18 +100,20 @@ def write_tokenizer_settings(added_tokens: list[dict]) -> dict[str, bytes]:
   """The small JSON files that go with `tokenizer.model` and `tokenizer.json`.
 
   Args:
-    added_tokens: the list of this name in `tokenizer.json`; `<image>` is the last. It stands in
-      the settings a second time because transformers 5 forgets the ones that are not special
-      when it rebuilds the tokenizer: newlines and runs of spaces would fall apart.
+    added_tokens: the list of this name in `tokenizer.json`; `<image>` and what follows it was not
+      in Gemma's vocabulary. It stands in the settings a second time because transformers 5 forgets
+      the ones that are not special when it rebuilds the tokenizer: newlines and runs of spaces
+      would fall apart.
   """
   names = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
-  image = added_tokens[-1]
+  image = next(t["id"] for t in added_tokens if t["content"] == IMAGE)
+  new = {t["content"]: t["id"] for t in added_tokens if t["id"] >= image}
   flags = {t["content"]: {k: v for k, v in t.items() if k != "id"} for t in added_tokens}
   config = {
     "add_bos_token": False,
     "add_eos_token": False,
     "added_tokens_decoder": {str(t["id"]): flags[t["content"]] for t in added_tokens},
-    "additional_special_tokens": [image["content"]],
+    "additional_special_tokens": [content for content in new if flags[content]["special"]],
     **names,
     "clean_up_tokenization_spaces": False,
     "legacy": False,
@@ -122,11 +125,11 @@ def write_tokenizer_settings(added_tokens: list[dict]) -> dict[str, bytes]:
     "use_default_system_prompt": False,
   }
   by_name = {k: {x: y for x, y in flags[s].items() if x != "special"} for k, s in names.items()}
-  by_name["additional_special_tokens"] = [image["content"]]
+  by_name["additional_special_tokens"] = config["additional_special_tokens"]
   return {
     "tokenizer_config.json": _json(config),
     "special_tokens_map.json": _json(by_name),
-    "added_tokens.json": _json({image["content"]: image["id"]}),
+    "added_tokens.json": _json(new),
   }
 
 

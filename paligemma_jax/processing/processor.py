@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from paligemma_jax import errors, structs
-from paligemma_jax.processing import hub_files, image, prompt
+from paligemma_jax.processing import added_tokens, hub_files, image, prompt
 from paligemma_jax.processing import tokenizer as tokenizer_lib
 
 ENVIRONMENT = "PALIGEMMA_TOKENIZER"
@@ -89,7 +89,7 @@ class Processor:
   @classmethod
   def from_path(cls, path: str | os.PathLike, **settings) -> "Processor":
     """Builds the processor of a directory; `settings` as in `from_files`."""
-    names = (*tokenizer_lib.FILES, hub_files.PREPROCESSOR, hub_files.PROCESSOR)
+    names = (*tokenizer_lib.FILES, *added_tokens.FILES, hub_files.PREPROCESSOR, hub_files.PROCESSOR)
     path = pathlib.Path(path)
     if not path.is_dir():
       raise errors.UserError(f"{path}: no such directory")
@@ -283,10 +283,8 @@ def _find_tokenizer(files: dict[str, bytes], given, place: str):
     return given, ()
   if given:
     return tokenizer_lib.Tokenizer.from_path(given), ()
-  for name in tokenizer_lib.FILES:
-    if name in files:
-      full = f"{place}/{name}" if place else name
-      return tokenizer_lib.Tokenizer.from_bytes(files[name], full), ()
+  if any(name in files for name in tokenizer_lib.FILES):
+    return tokenizer_lib.Tokenizer.from_files(files, place), ()
   if os.environ.get(ENVIRONMENT):
     return tokenizer_lib.Tokenizer.from_path(os.environ[ENVIRONMENT]), ()
   beside = f"{', '.join(tokenizer_lib.FILES)} beside {place or 'the checkpoint'}"

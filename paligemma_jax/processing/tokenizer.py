@@ -4,22 +4,22 @@ Layout of the ids (PaliGemma, arXiv:2407.07726, section 3.1; big_vision `pp/ops_
 
     0 <pad>   1 <eos>   2 <bos>   3 <unk>   …   V: <loc0000> … <loc1023>, <seg000> … <seg127>
 
-V is 256,000 for the published Gemma model. `<image>` of Hugging Face follows at V + 1152 and is
-no token of ours.
+V is 256,000 for the published Gemma model. `<image>` of Hugging Face follows at V + 1152; it is no
+token of ours unless users added others behind it, which are.
 """
 
 import functools
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import sentencepiece
 from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 from paligemma_jax import errors
-from paligemma_jax.processing import hub_files, tokenizer_json
+from paligemma_jax.processing import added_tokens, hub_files, tokenizer_json
 
 FILES = ("tokenizer.model", "paligemma_tokenizer.model", "tokenizer.json")  # in order of preference
 LOC = tuple(f"<loc{i:04d}>" for i in range(1024))
@@ -33,16 +33,23 @@ class Tokenizer:
 
   Attributes:
     pad, eos, bos: 0, 1 and 2, checked when a model is loaded.
-    vocab_size: number of ids, loc and seg tokens included, `<image>` not.
+    vocab_size: number of ids, loc and seg tokens included, `<image>` only if there are added tokens.
+    added: tokens behind `<image>`, in the order of their ids.
     loc0, seg0: ids of `<loc0000>` and `<seg000>`; the others follow in order.
     newline: list[int], the ids of "\\n" on its own, which separates prefix and suffix.
   """
 
   pad, eos, bos = 0, 1, 2
 
-  def __init__(self, model: bytes, name: str = "tokenizer"):
-    """Takes a serialised SentencePiece model; see `from_bytes`."""
-    self._name = name
+  def __init__(self, model: bytes, name: str = "tokenizer", special: Collection[str] = ()):
+    """Takes a serialised SentencePiece model; see `from_files`.
+
+    Args:
+      model: with `<image>` and what stands behind it only if there are added tokens.
+      name: what an error calls it.
+      special: added tokens that transformers leaves out of what it decodes. They are shown here.
+    """
+    self._name, self._special = name, frozenset(special)
     self._model = _extended(model, name)
     try:
       self._sp = sentencepiece.SentencePieceProcessor(model_proto=self._model)
@@ -51,40 +58,74 @@ class Tokenizer:
     self.vocab_size = self._sp.vocab_size()
     self.loc0, self.seg0 = self._sp.piece_to_id(LOC[0]), self._sp.piece_to_id(SEG[0])
     self.newline = self._sp.encode("\n")
+    image = self._sp.piece_to_id(added_tokens.IMAGE)  # that of <unk> when it is no piece
+    behind = range(image + 1, self.vocab_size) if image >= self.seg0 else ()
+    self.added = tuple(self._sp.id_to_piece(i).replace(added_tokens.SPACE, " ") for i in behind)
+
+  @classmethod
+  def from_files(cls, files: dict[str, bytes], place: str = "") -> "Tokenizer":
+    """Reads the first of `FILES` and, from the files beside it, the tokens that users added.
+
+    A plain Gemma model gets the 1024 loc and 128 seg tokens appended; one that has them is left
+    as it is.
+
+    Args:
+      files: name -> content, one of `FILES` at least; files of other names are ignored.
+      place: the folder, for errors.
+
+    Raises:
+      errors.UserError: a file is truncated, of another kind, or of another tokenizer than the
+        others, or pad/eos/bos/unk are not 0/1/2/3.
+    """
+    name = next(n for n in FILES if n in files)
+    full = f"{place}/{name}" if place else name
+    if made := cls._made(files[name], full, files, place):
+      return made
+    if name == "tokenizer.json" or "tokenizer.json" not in files:
+      raise errors.UserError(f"{full}: the files beside it are of another tokenizer")
+    # The one that counts for transformers.
+    return cls.from_files({n: d for n, d in files.items() if n not in FILES[:-1]}, place)
 
   @classmethod
   def from_bytes(cls, data: bytes, name: str = "tokenizer") -> "Tokenizer":
     """Reads a SentencePiece model or a `tokenizer.json`, whichever the bytes are.
-
-    A plain Gemma model gets the 1024 loc and 128 seg tokens appended; one that has them is left
-    as it is.
 
     Args:
       data: content of the file.
       name: what an error calls it.
 
     Raises:
-      errors.UserError: truncated, of another kind, or pad/eos/bos/unk are not 0/1/2/3.
+      errors.UserError: as `from_files`.
     """
-    if data.lstrip()[:1] == b"{":
-      data = tokenizer_json.to_model(data, name)
-    return cls(data, name)
+    files = {"tokenizer.json": data} if data.lstrip()[:1] == b"{" else {}
+    return cls._made(data, name, files)
+
+  @classmethod
+  def _made(cls, data: bytes, name: str, files: dict[str, bytes], place: str = ""):
+    """None when `files` give other ids than the vocabulary to tokens."""
+    is_json = data.lstrip()[:1] == b"{"
+    model = _extended(tokenizer_json.to_model(data, name) if is_json else data, name)
+    added = added_tokens.read(files, place)
+    if not added_tokens.fits(model, added):
+      return None
+    return cls(added_tokens.extended(model, added, name), name, added_tokens.specials(added))
 
   @classmethod
   def from_path(cls, path: str | os.PathLike) -> "Tokenizer":
-    """Reads a file, or the first of `FILES` found in a directory.
+    """Reads a file alone, or the first of `FILES` in a directory with those that go with it.
 
     Raises:
       errors.UserError: nothing there, or not a tokenizer; says what was looked for.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-      found = [path / name for name in FILES if (path / name).is_file()]
-      if not found:
+      found = {name: path / name for name in (*FILES, *added_tokens.FILES)}
+      files = {name: file.read_bytes() for name, file in found.items() if file.is_file()}
+      if not any(name in files for name in FILES):
         raise errors.UserError(
           f"{path}: no tokenizer in this directory (any of {', '.join(FILES)})"
         )
-      path = found[0]
+      return cls.from_files(files, str(path))
     try:
       data = path.read_bytes()
     except OSError as e:
@@ -153,6 +194,16 @@ class Tokenizer:
         kept.append(int(i))
     return self._sp.decode(kept)
 
+  def check_rows(self, rows: int) -> None:
+    """Raises a UserError when the table of a model, of `rows`, does not hold every token."""
+    if self.vocab_size > rows:
+      shown = f" ({', '.join(self.added[:3])}, …)" if self.added else ""
+      raise errors.UserError(
+        f"the tokenizer has {self.vocab_size} tokens, {len(self.added)} of them added{shown}; the "
+        f"model's table has {rows} rows, so {self.vocab_size - rows} would be lost. Use the "
+        "tokenizer that the model was trained with"
+      )
+
   def encode_between(self, text: str) -> list[int]:
     """Ids of `text` where it stands between loc tokens, which are borders to the tokeniser."""
     return self.encode(f"<loc0000>{text}<loc0000>")[1:-1]
@@ -180,15 +231,15 @@ class Tokenizer:
 
   @functools.cached_property
   def _hub_files(self) -> dict[str, bytes]:
-    added = tokenizer_json.added_tokens(self._model)
+    added = tokenizer_json.added_tokens(self._model, self._special)
     settings = hub_files.write_tokenizer_settings(added)
-    return {"tokenizer.json": tokenizer_json.from_model(self._model), **settings}
+    return {"tokenizer.json": tokenizer_json.from_model(self._model, self._special), **settings}
 
   def __getstate__(self):
-    return {"model": self._model, "name": self._name}
+    return {"model": self._model, "name": self._name, "special": self._special}
 
   def __setstate__(self, state):
-    self.__init__(state["model"], state["name"])
+    self.__init__(**state)
 
   def __eq__(self, other):
     return isinstance(other, Tokenizer) and self._model == other._model

@@ -6,45 +6,59 @@ lowest rank. So the pairs of a piece's halves, ordered by the piece's score, are
 
 import json
 import re
+from collections.abc import Collection
 
 from sentencepiece import sentencepiece_model_pb2 as proto
 
 from paligemma_jax import errors
+from paligemma_jax.processing.added_tokens import IMAGE
+from paligemma_jax.processing.added_tokens import SPACE as _SPACE
 
-IMAGE = "<image>"
 _PIECE = proto.ModelProto.SentencePiece
-_SPACE = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-def added_tokens(data: bytes) -> list[dict]:
+def added_tokens(data: bytes, special: Collection[str] = ()) -> list[dict]:
   """The tokens of a serialised SentencePiece model that are looked for before the merging starts.
 
-  Control tokens, user-defined ones and, as the last, `<image>`; in the form of `tokenizer.json`.
+  Control tokens, user-defined ones, `<image>` and what users added behind it; in the form of
+  `tokenizer.json`.
+
+  Args:
+    data: the model. `<image>` is put behind it unless it is one of its pieces.
+    special: those that users added and transformers leaves out of what it decodes.
   """
   model = proto.ModelProto.FromString(data)
-  added = []
+  added, behind = [], False
   for i, p in enumerate(model.pieces):
-    special = p.type in (_PIECE.CONTROL, _PIECE.UNKNOWN)
-    if special or p.type == _PIECE.USER_DEFINED:
+    control = p.type in (_PIECE.CONTROL, _PIECE.UNKNOWN)
+    if behind:
+      content = p.piece.replace(_SPACE, " ")
+      added.append(_added(i, content, content in special, normalized=content not in special))
+    elif control or p.type == _PIECE.USER_DEFINED:
       # Runs of the space mark exist only after normalisation, so they are looked for there.
-      added.append(_added(i, p.piece, special, normalized=_SPACE in p.piece and not special))
-  return [*added, _added(len(model.pieces), IMAGE, special=True, normalized=False)]
+      added.append(_added(i, p.piece, control, normalized=_SPACE in p.piece and not control))
+    behind |= p.piece == IMAGE
+  if not behind:
+    added.append(_added(len(model.pieces), IMAGE, special=True, normalized=False))
+  return added
 
 
-def from_model(data: bytes) -> bytes:
-  """Writes a serialised SentencePiece BPE model as `tokenizer.json`, with `<image>` as last token.
+def from_model(data: bytes, special: Collection[str] = ()) -> bytes:
+  """Writes a serialised SentencePiece BPE model as `tokenizer.json`; arguments as `added_tokens`.
 
   BOS and EOS are not added by the tokenizer: the layout of the prompt does it.
   """
   model = proto.ModelProto.FromString(data)
-  vocab = {p.piece: i for i, p in enumerate(model.pieces)}
+  added = added_tokens(data, special)
+  image = next(t["id"] for t in added if t["content"] == IMAGE)
+  vocab = {p.piece: i for i, p in enumerate(model.pieces[:image])}
   return json.dumps(
     {
       "version": "1.0",
       "truncation": None,
       "padding": None,
-      "added_tokens": added_tokens(data),
+      "added_tokens": added,
       "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
       "pre_tokenizer": None,
       "post_processor": None,
@@ -76,7 +90,7 @@ def from_model(data: bytes) -> bytes:
 def to_model(data: bytes, name: str) -> bytes:
   """Reads a `tokenizer.json` of Gemma or PaliGemma into a serialised SentencePiece model.
 
-  Tokens from `<image>` on are left out.
+  Tokens from `<image>` on are left out; see `added_tokens.extended`.
 
   Args:
     data: content of the file.

@@ -225,12 +225,7 @@ def step_options(c: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def check_vocabulary(processor: processors.Processor, config: variants.ModelConfig) -> None:
   """Raises a UserError when there is no tokenizer, or one with more tokens than the table."""
-  pieces, rows = processor.need_tokenizer().vocab_size, config.llm.vocab_size
-  if pieces > rows:
-    raise errors.UserError(
-      f"the tokenizer has {pieces} tokens, the model's table {rows} rows;"
-      " use the tokenizer that the model was trained with"
-    )
+  processor.need_tokenizer().check_rows(config.llm.vocab_size)
 
 
 def checkpoint_meta(c: ml_collections.ConfigDict, parts: Parts, done: int) -> dict[str, Any]:

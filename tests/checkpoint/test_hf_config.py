@@ -77,11 +77,11 @@ def test_settings_of_gemma2_go_there_and_back(cap, window, norm):
   cfg = toy.config(
     "paligemma2", final_logits_softcap=cap, sliding_window=window, query_pre_attn_norm=norm
   )
-  assert hf_config.read(hf_config.write(cfg, "float32"), "x").model == cfg
+  assert hf_config.read(hf_config.write(cfg, "float32", cfg.llm.vocab_size), "x").model == cfg
 
 
 def test_no_window_and_no_cap_as_transformers_wants_them():
-  text = hf_config.write(toy.config("paligemma2"), "float32")["text_config"]
+  text = hf_config.write(toy.config("paligemma2"), "float32", 1500)["text_config"]
   assert text["final_logit_softcapping"] is None
   assert text["layer_types"] == ["full_attention"] * 2
   assert text["sliding_window"] == 4096  # null crashes transformers 5
@@ -90,14 +90,14 @@ def test_no_window_and_no_cap_as_transformers_wants_them():
 @pytest.mark.parametrize("preset", [p for p in variants.PRESETS])
 def test_every_preset_goes_there_and_back(preset):
   cfg = variants.preset(preset, 448)
-  assert hf_config.read(hf_config.write(cfg, "bfloat16"), "x").model == cfg
+  assert hf_config.read(hf_config.write(cfg, "bfloat16", cfg.llm.vocab_size), "x").model == cfg
 
 
 def test_settings_that_gemma_1_does_not_have_in_transformers():
   with pytest.raises(errors.UserError, match=r"no final_logits_softcap \(30.0\)"):
-    hf_config.write(toy.config(final_logits_softcap=30.0), "float32")
+    hf_config.write(toy.config(final_logits_softcap=30.0), "float32", 1500)
   with pytest.raises(errors.UserError, match="query_pre_attn_norm"):
-    hf_config.write(toy.config(query_pre_attn_norm="rsqrt_emb_per_head"), "float32")
+    hf_config.write(toy.config(query_pre_attn_norm="rsqrt_emb_per_head"), "float32", 1500)
 
 
 @pytest.mark.parametrize(

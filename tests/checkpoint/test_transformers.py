@@ -101,7 +101,7 @@ def test_bare_towers_that_transformers_saves(tmp_path):
 def configs(family):
   """What transformers itself writes of such a model, with every key and with the changed ones alone."""
   stored = hf_config.write(
-    toy.config(family, final_logits_softcap=8.0 * (family[-1] == "2")), "float32"
+    toy.config(family, final_logits_softcap=8.0 * (family[-1] == "2")), "float32", 1500
   )
   config = transformers.PaliGemmaConfig(
     **{k: v for k, v in stored.items() if k not in ("model_type", "architectures")}
