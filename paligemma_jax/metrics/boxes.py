@@ -27,7 +27,8 @@ def score(rows: list[dict]) -> scores.Terms:
 
   Args:
     rows: with "objects" and "pred_objects", lists of {"label", "box": [x0, y0, x1, y1]} in pixels
-      of the same picture. Other rows must not be mixed in.
+      of the same picture. Other rows must not be mixed in. A truth with "iscrowd" or "ignore" is
+      not to be found, for answers never name it; nor is what lies by half on it made up.
 
   Returns:
     "box_iou": mean over the true boxes of the IoU with their partner, 0 without one;
@@ -46,6 +47,16 @@ def score(rows: list[dict]) -> scores.Terms:
 
 def _row_terms(row: dict) -> tuple[float, int, int, int]:
   """Summed IoU, boxes found, true boxes and predicted boxes of a row."""
-  truths, guesses = row["objects"], row["pred_objects"]
-  best = matching.assign(matching.overlaps(truths, guesses, matching.object_iou))
-  return best.sum(), int((best >= _THRESHOLD).sum()), len(truths), len(guesses)
+  ignored = [o for o in row["objects"] if targets.is_ignored(o)]
+  truths = [o for o in row["objects"] if not targets.is_ignored(o)]
+  table = matching.overlaps(truths, row["pred_objects"], matching.object_iou)
+  on_ignored = matching.overlaps(ignored, row["pred_objects"], _covered).max(axis=0, initial=0)
+  counts = (on_ignored < _THRESHOLD) | (table.max(axis=0, initial=0) >= _THRESHOLD)
+  best = matching.assign(table[:, counts])
+  return best.sum(), int((best >= _THRESHOLD).sum()), len(truths), int(counts.sum())
+
+
+def _covered(region: dict, guess: dict) -> float:
+  """The share of a predicted box that lies on a region."""
+  inside = matching.intersection(region["box"], guess["box"])
+  return inside / matching.area(guess["box"]) if inside else 0.0

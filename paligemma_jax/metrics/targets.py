@@ -62,6 +62,11 @@ def objects(row: dict) -> list[dict]:
   return list(found)
 
 
+def is_ignored(item: dict) -> bool:
+  """Whether a true object is a region of many, or one that cannot be read: answers never name it."""
+  return bool(item.get("iscrowd") or item.get("ignore"))
+
+
 def _shown(value) -> str:
   text = repr(value)
   return text if len(text) <= 80 else f"{text[:77]}..."
@@ -75,7 +80,7 @@ def _is_box(box) -> bool:
 
 
 def _to_find(row: dict) -> list[dict]:
-  return [o for o in objects(row) if not o.get("iscrowd") and not o.get("ignore")]
+  return [o for o in objects(row) if not is_ignored(o)]
 
 
 def _masked(row: dict) -> list[dict]:

@@ -33,6 +33,24 @@ def test_a_picture_without_objects_is_right_when_nothing_is_made_up(found, value
   assert set(got.values()) == {value}
 
 
+CROWD = {"label": "cat", "box": [0, 0, 100, 100], "iscrowd": 1}
+
+
+@pytest.mark.parametrize(
+  "truths, found, iou, precision",
+  [
+    ([CAT, CROWD], [CAT], 1, 1),  # the crowd is not to be found
+    ([CAT, CROWD], [CAT, {"label": "cat", "box": [50, 50, 60, 60]}], 1, 1),  # a cat of the crowd
+    ([CAT, CROWD], [CAT, DOG], 1, 0.5),  # a dog is none
+    ([CAT, CROWD], [CAT, {"label": "cat", "box": [95, 0, 110, 10]}], 1, 0.5),  # a third of it
+    ([CAT, {**CROWD, "iscrowd": 0, "ignore": True}], [CAT], 1, 1),
+  ],
+)
+def test_what_is_left_out_of_answers_is_not_to_be_found_in_them(truths, found, iou, precision):
+  got = boxes.score([{"objects": truths, "pred_objects": found}])
+  assert (got["box_iou"], got["precision_at_0.5"]) == (iou, precision)
+
+
 def test_objects_weigh_the_same_whatever_row_they_are_in():
   rows = [
     {"objects": [CAT, DOG], "pred_objects": [CAT, DOG]},
