@@ -22,6 +22,7 @@ from paligemma_jax.processing import masks
 CROWD = ("drop", "keep")
 _FAR = 10  # sizes of the picture; tracing an edge takes memory for every pixel it passes
 _HINT_FROM = 0.1  # share of the masks that are of crowds; of COCO's own, one in a hundred is
+_FILES = ("file_name", "filename", "path", "coco_url")  # where an image names its file
 _REGION = "object"  # the label of a region without a category
 
 
@@ -108,11 +109,19 @@ def _entries(value: Any) -> list | None:
 def _kind(found: list[dict]) -> str:
   """What the annotations are as a whole: "captions", "regions" or "objects"."""
   captioned = [bool(_caption(a)) for a in found]
-  drawn = [bool(a.get("bbox") or a.get("segmentation")) for a in found]
+  drawn = [_is_drawn(a) for a in found]
   if any(captioned) and not any(drawn):
     return "captions"
   both = sum(c and d for c, d in zip(captioned, drawn))
   return "regions" if both > sum(drawn) / 2 else "objects"
+
+
+def _is_drawn(annotation: dict) -> bool:
+  """Whether it has a mask, or a box that is no mere stand-in of zeros."""
+  box = annotation.get("bbox")
+  return bool(annotation.get("segmentation")) or (
+    isinstance(box, list) and any(texts.number(v) != 0 for v in box)
+  )
 
 
 def _caption(annotation: dict) -> str:
@@ -181,7 +190,7 @@ def _found(key: str, value: Any) -> str:
 
 def _file_name(picture: dict, place: str) -> str:
   """Name of the picture's file; LVIS has its URL alone."""
-  name = picture.get("file_name") or picture.get("coco_url")
+  name = next((picture[key] for key in _FILES if picture.get(key)), None)
   if not isinstance(name, str):
     raise errors.UserError(f"{place}: {_found('file_name', name)}; wanted a string")
   return name
@@ -198,7 +207,7 @@ def _object(annotation, labels, frame, place, kind, crowd, notes) -> dict | None
     notes.add("crowd regions, left out", place)
     return None
   caption = _caption(annotation)
-  if caption and not (annotation.get("bbox") or annotation.get("segmentation")):
+  if caption and not _is_drawn(annotation):
     notes.add("captions of whole pictures among objects, left out", place)
     return None
   if not caption and kind == "regions":

@@ -22,11 +22,7 @@ def read(
   Raises:
     errors.UserError: no folders in it, a split that is not there, or a picture that is none.
   """
-  for path in _files(_classes(pathlib.Path(src), split, src), notes):
-    if not pictures.is_picture(path):
-      kind = path.suffix.lower() or "without an ending"
-      notes.add(f"files that are no pictures, left out ({kind})", str(path))
-      continue
+  for path in pictures.among(_files(_classes(pathlib.Path(src), split, src), notes), notes):
     annotations.frame_of(path, str(path.parent))
     yield {"image": str(path), "prefix": prefix, "suffix": path.parent.name}
 

@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import re
+import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Iterator
 
@@ -41,6 +42,19 @@ def is_picture(path: pathlib.Path) -> bool:
     return False
 
 
+def among(
+  paths: Iterable[pathlib.Path], notes: annotations.Notes, others: Iterable[str] = ()
+) -> Iterator[pathlib.Path]:
+  """The pictures among files; what is none is counted by its ending, unless it is one of `others`."""
+  for path in paths:
+    end = path.suffix.lower()
+    if is_picture(path):
+      yield path
+    elif end not in others:
+      kind = end or "without an ending"
+      notes.add(f"files that are no pictures, left out ({kind})", str(path))
+
+
 def is_left_behind(name: str) -> bool:
   """Whether a file or folder of this name is of the system's or an archive's own making."""
   return name.startswith(".") or name.lower() in _LEFT_BEHIND
@@ -65,11 +79,15 @@ def below(folder: pathlib.Path, notes: annotations.Notes | None = None) -> list[
 
 def folder_of(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
   """The folder in `root` that has one of the names, the first of them first, in any case."""
-  exact = next((root / name for name in names if (root / name).is_dir()), None)
-  if exact is not None:
-    return exact
-  there = {p.name.lower(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
-  return next((there[name] for name in names if name in there), None)
+  there = None
+  for name in names:
+    if (root / name).is_dir():
+      return root / name
+    if there is None:
+      there = {p.name.lower(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
+    if name in there:
+      return there[name]
+  return None
 
 
 class Folder:
@@ -108,11 +126,11 @@ class Folder:
     whole = os.path.join(self.root, name)
     if os.path.isfile(whole):
       return whole
-    for parts in _ways_to_read(name):
+    for way, parts in enumerate(_ways_to_read(name)):
       for k in range(len(parts)):
         path = os.path.join(self.root, *parts[k:])
         if os.path.isfile(path):
-          return self._guessed(path, place) if k else path
+          return self._guessed(path, place) if way or k else path
       found = self._nearest(parts, place)
       if found is not None:
         return self._guessed(found, place)
@@ -124,7 +142,7 @@ class Folder:
 
   def _nearest(self, parts: list[str], place: str) -> str | None:
     """The file below that shares most of the end of the path; with any case and ending."""
-    last = parts[-1].lower()
+    last = _folded(parts[-1])
     names = last, _stem(last)
     for name, known in zip(names, self._index):
       found = known.get(name, [])
@@ -141,12 +159,12 @@ class Folder:
 
   @functools.cached_property
   def _index(self) -> tuple[dict[str, list[pathlib.Path]], dict[str, list[pathlib.Path]]]:
-    """Files below the root by name, and pictures by name without ending, in small letters."""
+    """Files below the root by name, and pictures by name without ending, both `_folded`."""
     by_name, by_stem = collections.defaultdict(list), collections.defaultdict(list)
     for path in below(self.root):
-      by_name[path.name.lower()].append(path)
+      by_name[_folded(path.name)].append(path)
       if path.suffix.lower() in endings():
-        by_stem[_stem(path.name.lower())].append(path)
+        by_stem[_stem(_folded(path.name))].append(path)
     return by_name, by_stem
 
 
@@ -171,6 +189,11 @@ def _ways_to_read(name: str) -> Iterator[list[str]]:
         yield one
 
 
+def _folded(name: str) -> str:
+  """A name in small letters, its accents as they are usually written (macOS takes them apart)."""
+  return unicodedata.normalize("NFC", name).lower()
+
+
 def _stem(name: str) -> str:
   """A name without the ending of a picture."""
   stem, end = os.path.splitext(name)
@@ -182,7 +205,7 @@ def _shared(a: Iterable[str], b: Iterable[str]) -> int:
   pairs = zip(reversed(list(a)[:-1]), reversed(list(b)[:-1]))
   count = 0
   for one, other in pairs:
-    if one.lower() != other.lower():
+    if _folded(one) != _folded(other):
       break
     count += 1
   return count

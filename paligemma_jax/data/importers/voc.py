@@ -19,7 +19,7 @@ from paligemma_jax import errors
 from paligemma_jax.data.importers import annotations, pictures, texts
 from paligemma_jax.processing import image, masks
 
-_ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "labels")
+_ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "annots", "labels")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures")
 _SETS, _DRAWN, _MAIN = ("imagesets",), ("segmentationobject",), "main"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -52,7 +52,7 @@ def read(
     errors.UserError: no such split, a missing or broken file, a box that is none.
   """
   root, folder = _places(pathlib.Path(src))
-  of_pictures = pathlib.Path(images) if images else pictures.folder_of(root, _PICTURES) or folder
+  of_pictures = pathlib.Path(images) if images else pictures.folder_of(root, _PICTURES) or root
   drawings = pictures.folder_of(root, _DRAWN)
   finder, lowest = pictures.Folder(of_pictures, notes), math.inf
   for path in _annotation_files(root, folder, split, notes):
@@ -100,7 +100,7 @@ def _places(src: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """The folder of the data set, and that of its XML files; `src` may be either."""
   if not src.is_dir():
     raise errors.UserError(f"{src}: wanted the folder that holds the XML files")
-  if src.name.lower() in _ANNOTATIONS[:4] and pictures.folder_of(src.absolute().parent, _PICTURES):
+  if src.name.lower() in _ANNOTATIONS[:-1] and pictures.folder_of(src.absolute().parent, _PICTURES):
     return src.absolute().parent, src
   return src, pictures.folder_of(src, _ANNOTATIONS) or src
 
@@ -122,7 +122,8 @@ def _annotation_files(root, folder, split, notes) -> list[pathlib.Path]:
 
 def _names(sets: pathlib.Path, split: str, root) -> list[str]:
   """Names of the pictures of a split."""
-  files = {p.relative_to(sets).with_suffix("").as_posix(): p for p in sets.glob("*/*.txt")}
+  lists = [p for p in pictures.below(sets) if p.suffix.lower() == ".txt" and p.parent != sets]
+  files = {p.relative_to(sets).with_suffix("").as_posix(): p for p in lists}
   known = {}
   for name, path in files.items():
     folder, _, last = name.partition("/")

@@ -19,6 +19,7 @@ from paligemma_jax.processing import masks
 _SPLITS = ("train", "val", "valid", "test")  # keys of data.yaml
 _NAMES = ("classes.txt", "obj.names", "classes.names", "names.txt")
 _DARKNET = (".data",)
+_BESIDE = (".txt", ".yaml", ".yml", ".json", ".cache", ".npy", ".names", ".data")  # no pictures
 _IMAGES, _LABELS = "images", "labels"
 _FAR = 1.0  # pictures that a coordinate may lie outside; farther, they are no fractions
 
@@ -57,7 +58,7 @@ def read(src: str | os.PathLike, notes: annotations.Notes, *, split: str = "") -
 def _open(src: pathlib.Path) -> tuple[pathlib.Path, dict]:
   """The folder, and what its .yaml or .data file says: {} without one."""
   if src.is_dir():
-    there = sorted(p for p in src.iterdir() if p.is_file())
+    there = sorted(p for p in src.iterdir() if p.is_file() and not pictures.is_left_behind(p.name))
     found = [p for p in there if p.suffix.lower() in (".yaml", ".yml")]
     found = found or [p for p in there if p.suffix.lower() in _DARKNET]
     if len(found) > 1:
@@ -161,7 +162,7 @@ def _inside(base: pathlib.Path, path: str) -> pathlib.Path | None:
 def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Path]:
   for place in places:
     if place.is_dir():
-      found = [p for p in pictures.below(place, notes) if pictures.is_picture(p)]
+      found = list(pictures.among(pictures.below(place, notes), notes, _BESIDE))
       _check_labels(place, found)
       yield from found
     else:

@@ -68,6 +68,13 @@ def test_captions_become_one_list_of_answers(draw, put, convert, rows):
   assert row["suffix"] == ["A red box.", "Grau, mit \u00fc und \u732b"]
 
 
+def test_boxes_of_zeros_are_stand_ins_of_captions(draw, put, convert):
+  draw("a.png")
+  note = {"bbox": [0, 0, 0, 0], "caption": "A red box."}
+  source, _ = convert("coco", put("c.json", _instances(note)))
+  assert source[0]["suffix"] == ["A red box."] and "objects" not in source[0]
+
+
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("stated", ["stored", "upright"])
 def test_a_picture_turned_by_its_exif(draw, put, convert, rows, orientation, stated):

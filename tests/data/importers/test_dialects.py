@@ -476,3 +476,42 @@ def test_names_that_no_file_can_have_are_one_line(draw, put, convert, name):
   for format, src in (("voc", voc), ("yolo", yaml), ("yolo", lists), ("coco", file)):
     with pytest.raises(errors.UserError):
       convert(format, src)
+
+
+@pytest.mark.parametrize(
+  "there, named",
+  [
+    ("images/0.png", r"images\0.png"),
+    ("images/0.png", r"C:\data\set\images\0.png"),
+    ("images/0.png", "file:///C:/data/images/0.png"),
+    ("images/0.png", "https://host/set/images/0.png?token=1"),
+    ("images/a b+c.png", "images/a%20b+c.png"),
+    ("images/a%20b.png", "images/a%20b.png"),
+    ("images/0.JPG", "0.jpg"),
+    ("images/0.png", "0"),
+    ("images/0.png", "images/0.jpg"),
+    ("images/cafe\u0301.png", "caf\u00e9.png"),
+    ("images/a.png", "0123abcd-a.png"),
+    ("images/0123abcd-a.png", "0123abcd-a.png"),
+    ("images/train/0.png", "/home/me/set/train/0.png"),
+  ],
+)
+def test_a_picture_is_found_by_the_name_of_another_system(draw, put, convert, there, named):
+  draw(there)
+  source, said = convert("coco", put("a.json", coco({"file_name": named})))
+  assert source[0]["image"] == there
+  assert set(counts(said)) <= {"pictures found by the end of their path"}
+
+
+def test_what_macos_leaves_beside_every_file_is_passed_over(draw, put, convert):
+  draw("images/a.png"), put("labels/a.txt", f"0 {CENTRE}"), put("labels/._a.txt", "\0")
+  put("images/._a.png", "\0"), put("._data.yaml", "\0"), put("images/b.heic", "x")
+  source, said = convert("yolo", put("data.yaml", "names: [cat]").parent)
+  assert len(source) == 1 and counts(said) == {
+    "files that systems and archives leave behind, left out": 1,
+    "files that are no pictures, left out (.heic)": 1,
+  }
+  put("Annotations/a.xml", xml(thing(6, 4, 20, 9))), put("Annotations/._a.xml", "\0")
+  src = put("ImageSets/Main/train.txt", "a").parents[2]
+  put("ImageSets/Main/._train.txt", "\0")
+  assert len(convert("voc", src, "voc.jsonl")[0]) == 1

@@ -1,6 +1,7 @@
 import pytest
 
 from paligemma_jax import errors
+from tests.data.importers.marked import counts
 
 
 def test_the_suffix_is_the_name_of_the_folder(draw, put, convert, rows):
@@ -16,6 +17,16 @@ def test_the_suffix_is_the_name_of_the_folder(draw, put, convert, rows):
   assert images == ["set/cat/1.webp", "set/traffic light/10.JPG", "set/traffic light/2.png"]
   found = [(r["prefix"], r["suffix"]) for r in rows(source)]
   assert found == [("answer en what is it?", s) for s in ("cat", "traffic light", "traffic light")]
+
+
+def test_what_is_no_picture_is_counted_by_its_ending(draw, put, convert):
+  src = draw("set/cat/1.png").parents[1]
+  put("set/cat/2.heic", "x"), put("set/cat/3.heic", "x"), put("set/cat/LICENSE", "x")
+  source, said = convert("folders", src, prefix="p")
+  assert len(source) == 1 and counts(said) == {
+    "files that are no pictures, left out (.heic)": 2,
+    "files that are no pictures, left out (without an ending)": 1,
+  }
 
 
 def test_splits_are_folders_of_folders(draw, convert):
