@@ -1,5 +1,6 @@
 """Several processes that train as one."""
 
+import json
 import signal
 import sys
 
@@ -8,9 +9,10 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import formats
+from paligemma_jax.evals import predictions
 from paligemma_jax.train import log as logs
 from paligemma_jax.train import loop, processes
-from tests.train import toy_run
+from tests.train import mesh_run, toy_run
 
 JAX = {"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
 
@@ -82,3 +84,43 @@ def test_the_death_of_one_process_ends_the_other_and_the_next_start_goes_on(tmp_
   assert train_as_two(tmp_path / "run", data) == [0, 0]
   loop.train(toy_run.config(data), tmp_path / "one")
   np.testing.assert_allclose(losses(tmp_path / "run"), losses(tmp_path / "one"), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def in_one(tmp_path_factory):
+  """(data, workdir) of the run of `mesh_run` in one process."""
+  data, workdir = (tmp_path_factory.mktemp(name) / name for name in ("data", "one"))
+  loop.train(mesh_run.config(mesh_run.write_data(data)), workdir)
+  return data, workdir
+
+
+def figures(workdir) -> dict[tuple, float]:
+  """Losses and scores: (step, name) -> value."""
+  found = [(line["step"], key, x) for line in logs.read_metrics(workdir) for key, x in line.items()]
+  return {(step, key): x for step, key, x in found if key.startswith(("loss", logs.EVAL))}
+
+
+def answers(workdir) -> dict[tuple, float | str]:
+  """What the model said of every example: (evaluation, example) -> answer or nats."""
+  found = {}
+  for name in ("boxes", "chosen", "nll"):
+    for row in map(json.loads, predictions.path(workdir, name).read_text().splitlines()):
+      found[name, row["id"]] = row.get("prediction", row.get("nll_sum"))
+  return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", mesh_run.LAYOUTS)
+def test_two_processes_are_as_one_in_whatever_order_the_mesh_has_them(layout, in_one, tmp_path):
+  data, one = in_one
+  two = tmp_path / "two"
+  command = [sys.executable, "-m", "tests.train.mesh_run", str(two), str(data), layout]
+  assert toy_run.run_as_two([*command, "2"], devices=2) == [75, 75]
+  assert toy_run.run_as_two(command, devices=2) == [0, 0]  # from the checkpoint of both
+
+  assert {key for _, key in figures(one)} >= {"loss/mine", "loss/boxes", "eval/nll/sum"}
+  assert figures(two) == pytest.approx(figures(one), rel=1e-4)
+  said, wanted = answers(two), answers(one)
+  assert list(said) == list(wanted) and len(said) == 5 + 8 + 8
+  for key, answer in wanted.items():
+    assert said[key] == (answer if isinstance(answer, str) else pytest.approx(answer, rel=1e-4))

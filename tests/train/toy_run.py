@@ -50,15 +50,15 @@ def config(data: pathlib.Path, steps: int = 12, **changes):
   return c
 
 
-def run_as_two(command: list[str]) -> list[int]:
-  """Runs a command as two processes of four devices each; their exit statuses."""
+def run_as_two(command: list[str], devices: int = 4) -> list[int]:
+  """Runs a command as two processes of so many devices each; their exit statuses."""
   with socket.socket() as s:
     s.bind(("localhost", 0))
     port = s.getsockname()[1]
   environ = os.environ | {
     "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
     "JAX_NUM_PROCESSES": "2",
-    "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4"),
+    "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", f"device_count={devices}"),
   }
   started = [subprocess.Popen(command, env=environ | {"JAX_PROCESS_ID": str(i)}) for i in range(2)]
   try:
