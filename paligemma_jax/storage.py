@@ -9,6 +9,7 @@ import functools
 import os
 import pathlib
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def write_whole(target: Path, content: str | bytes) -> None:
     target.write_bytes(data)
     return
   target.parent.mkdir(parents=True, exist_ok=True)
-  temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+  temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
   try:
     temporary.write_bytes(data)
     os.replace(temporary, target)

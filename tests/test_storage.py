@@ -30,6 +30,19 @@ def test_a_file_is_put_whole_and_replaced(folder):
   assert [p.name for p in (folder / "deep").iterdir()] == ["x.txt"]
 
 
+def test_two_who_put_a_file_at_a_time_leave_it_whole(tmp_path, monkeypatch):
+  target, replace = tmp_path / "x.txt", storage.os.replace
+
+  def after_another(*paths):
+    monkeypatch.setattr(storage.os, "replace", replace)
+    storage.write_whole(target, "fast")
+    replace(*paths)
+
+  monkeypatch.setattr(storage.os, "replace", after_another)
+  storage.write_whole(target, "slow")
+  assert target.read_text() == "slow" and list(tmp_path.iterdir()) == [target]
+
+
 def test_lines_come_back_in_order_over_several_runs(folder):
   assert storage.read_lines(folder / "m.jsonl") == []
   for start in (0, 2):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 
@@ -32,8 +33,7 @@ def new(path: str | os.PathLike, folder: bool) -> Iterator[pathlib.Path]:
   path = pathlib.Path(path).absolute()
   check_free(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / f".{path.name}.tmp-{os.getpid()}"
-  _remove(temporary)
+  temporary = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
   try:
     if folder:
       temporary.mkdir()

@@ -16,9 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
-from jax.experimental import multihost_utils
 
-from paligemma_jax import errors, storage
+from paligemma_jax import errors, exchange, storage
 from paligemma_jax.checkpoint import checksum, manifest
 
 # Arrays are cut into pieces of at most this many bytes (chosen), so that one layer of a stacked
@@ -153,7 +152,10 @@ class Checkpointer:
       OSError and others: the save before this one failed.
     """
     self.wait()
-    if step in self._verified or manifest.problem(self._path(step), thorough=True) is None:
+    is_there = jax.process_index() == 0 and (
+      step in self._verified or manifest.problem(self._path(step), thorough=True) is None
+    )
+    if exchange.of_first(is_there):  # a store may show it to some processes before others
       self._verified.add(step)
       return
     here = manifest.steps(self.directory)
@@ -220,8 +222,7 @@ class Checkpointer:
         step = found
       elif any((self._path(s) / manifest.NAME).exists() for s in bad):
         step = _ALL_DAMAGED
-    if jax.process_count() > 1:
-      step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    step = exchange.of_first(step)
     if step == _ALL_DAMAGED:
       raise errors.UserError(
         f"every checkpoint in {self.directory} is damaged (the warnings above say how). Nothing was "
@@ -243,7 +244,10 @@ class Checkpointer:
       UserError: the step is incomplete, damaged or of another structure or shape.
     """
     path = self._path(step)
-    wrong = None if step in self._verified else manifest.problem(path, thorough=True)
+    wrong = None
+    if step not in self._verified and jax.process_index() == 0:
+      wrong = manifest.problem(path, thorough=True)
+    wrong = exchange.of_first(wrong)
     if wrong:
       raise errors.UserError(f"{path} cannot be used: {wrong}. Choose another step")
     target = jax.tree.map(_placed, abstract_state)
@@ -261,7 +265,7 @@ class Checkpointer:
     return state
 
   def _compare(self, path: epath.Path, state: dict):
-    saved = (manifest.read(path) or {}).get("leaves", {})
+    saved = exchange.of_first((manifest.read(path) or {}).get("leaves", {}))
     for name, (dtype, x) in checksum.leaves(state).items():
       if name in saved and saved[name][0] == dtype and saved[name][1] != _number(x):
         raise errors.UserError(

@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import secrets
 import sys
 from collections.abc import Sequence
 
@@ -65,7 +66,7 @@ def size(num_bytes: float) -> str:
 def save_picture(picture, path: str | os.PathLike) -> None:
   """Writes a Pillow picture in the format its name ends with, whole or not at all."""
   path = pathlib.Path(path)
-  temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+  temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
   try:
     picture.save(temporary)
     os.replace(temporary, path)

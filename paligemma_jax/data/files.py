@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import posixpath
+import secrets
 from collections.abc import Iterable, Iterator
 
 from paligemma_jax import cache, errors
@@ -131,7 +132,8 @@ def write_whole(target: pathlib.Path, data: bytes | Iterable[bytes]) -> pathlib.
     Its path.
   """
   target.parent.mkdir(parents=True, exist_ok=True)
-  beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+  # Another machine may write it as well, into the same cache and under the same process id.
+  beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
   try:
     with open(beside, "wb") as f:
       f.writelines([data] if isinstance(data, bytes) else data)

@@ -8,6 +8,7 @@ import functools
 import math
 import os
 import pathlib
+import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -135,7 +136,7 @@ def _moved(state, book, x, index, key, may_restart):
 def save(path: str | os.PathLike, params: dict[str, np.ndarray]) -> None:
   """Writes a codec as npz in published names, whole or not at all."""
   path = pathlib.Path(path)
-  temp = path.with_name(f".{path.name}.{os.getpid()}.npz")
+  temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.npz")
   try:
     np.savez(temp, **params)
     os.replace(temp, path)

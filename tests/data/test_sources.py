@@ -172,3 +172,16 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
   with pytest.raises(TypeError):
     files.write_whole(target, "no bytes")
   assert target.read_bytes() == b"1" and list(target.parent.iterdir()) == [target]
+
+
+def test_two_who_write_a_file_at_a_time_leave_it_whole(tmp_path):
+  """Two machines that share a cache may have the same process id."""
+  target = tmp_path / "a.bin"
+
+  def pieces():
+    yield b"slow "
+    files.write_whole(target, b"fast")
+    yield b"one"
+
+  files.write_whole(target, pieces())
+  assert target.read_bytes() == b"slow one" and list(tmp_path.iterdir()) == [target]
