@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   option("--prefix", default="caption en", help='prompt of captions (default "caption en")')
   crowd = "annotations with iscrowd 1: regions of many objects, or single ones (default drop)"
   option("--crowd", choices=("drop", "keep"), default="drop", help=crowd)
-  option = add("csv", "file with a header", "CSV: the columns image, prefix and suffix")
+  option = add("csv", "file with a header", "CSV: image, prefix and suffix, or boxes")
   option("--images", **images)
   option("--columns", default="", metavar="KEY=NAME,…", help="where they have other names")
   option("--prefix", default="", help="one prompt for all rows instead of a column")
@@ -62,8 +62,8 @@ def _columns(text: str) -> dict[str, str]:
   """`image=file,suffix=answer` as a dict."""
   pairs = [part.partition("=") for part in text.split(",") if part]
   for key, equals, name in pairs:
-    if key not in ("image", "prefix", "suffix") or not equals or not name:
+    if key not in ("image", "prefix", "suffix", "label") or not equals or not name:
       raise errors.UserError(
-        f'--columns "{key}{equals}{name}"; wanted image=NAME, prefix=NAME or suffix=NAME'
+        f'--columns "{key}{equals}{name}"; wanted image=NAME, prefix=NAME, suffix=NAME or label=NAME'
       )
   return {key: name for key, _, name in pairs}

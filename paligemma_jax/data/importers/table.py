@@ -1,4 +1,4 @@
-"""CSV with a header: a picture, a prefix and a suffix a row. Format: RFC 4180.
+"""CSV: a picture, a prefix and a suffix a row, or boxes (`box_table`). Format: RFC 4180.
 
 Commas, semicolons, tabs or bars, whichever the header holds most. Quoted fields may hold line ends. All
 other columns are kept under their names, for templates and filters.
@@ -6,6 +6,7 @@ other columns are kept under their names, for templates and filters.
 
 import csv
 import io
+import itertools
 import os
 import pathlib
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from paligemma_jax import errors
 from paligemma_jax.data import files
-from paligemma_jax.data.importers import annotations, pictures, texts
+from paligemma_jax.data.importers import annotations, box_table, pictures, texts
 
 
 def read(
@@ -24,14 +25,14 @@ def read(
   columns: Mapping[str, str] | None = None,
   prefix: str = "",
 ) -> Iterator[dict]:
-  """Records of a CSV file, one a row, in its order.
+  """Records of a CSV file, one a row, in its order; of boxes, one a picture.
 
   Args:
     src: the file, UTF-8.
-    notes: gets the number of empty suffixes.
+    notes: gets empty suffixes, and of boxes what was left out.
     images: folder that the names of pictures start from; "": the one that `src` lies in.
-    columns: key of the record -> name of the column, for "image", "prefix" and "suffix" where they
-      differ.
+    columns: key of the record -> name of the column, for "image", "prefix", "suffix" and, of boxes,
+      "label", where they differ.
     prefix: one prompt for all rows, instead of a column.
 
   Raises:
@@ -40,8 +41,16 @@ def read(
   folder = images or os.path.dirname(os.path.abspath(src))
   text, finder = texts.read_text(pathlib.Path(src)), pictures.Folder(folder, notes)
   rows = _rows(text, src)
-  _, header = next(rows, (1, []))
-  names = _names(header, dict(columns or {}), prefix, src)
+  first = next(rows, (1, []))
+  header, columns = [name.strip() for name in first[1]], dict(columns or {})
+  if "suffix" not in (*header, *columns) and not prefix:
+    boxes = box_table.columns_of(header, columns)
+    if boxes is None and (boxes := box_table.without_header(header)):
+      rows = itertools.chain([first], rows)
+    if boxes is not None:
+      yield from box_table.records(rows, boxes, finder, src, notes)
+      return
+  names = _names(header, columns, prefix, src)
   for number, row in rows:
     place = f"{src}:{number}"
     if len(row) != len(header):
@@ -82,7 +91,6 @@ def _rows(text: str, src) -> Iterator[tuple[int, list[str]]]:
 
 def _names(header: list[str], columns: dict[str, str], prefix: str, src) -> list[str]:
   """The record's key of every column."""
-  header = [name.strip() for name in header]
   for key, name in columns.items():
     if header.count(name) != 1:
       raise errors.UserError(

@@ -278,7 +278,44 @@ def voc_of_oxford_pets(draw, put):
   return "voc", put("annotations/xmls/a.xml", xml(thing(6, 4, 20, 9))).parents[2], {}
 
 
+def csv_of_tensorflow(draw, put):
+  draw("a.jpg")
+  text = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,40,30,cat,5,3,20,9\n"
+  return "csv", put("_annotations.csv", text), {}
+
+
+def csv_of_open_images(draw, put):
+  draw("train/000002b66c9c498e.jpg")
+  head = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf"
+  line = "000002b66c9c498e,xclick,{},1,{},0,{}\n"
+  text = f"{head}\n{line.format('cat', '0.125,0.5,0.1,0.3', 0)}{line.format('crowd', '0,1,0,1', 1)}"
+  return "csv", put("train-annotations-bbox.csv", text), {}
+
+
+def csv_of_retinanet(draw, put):
+  draw("images/a.jpg"), draw("images/b.jpg")
+  return "csv", put("train.csv", "/data/images/b.jpg,,,,,\n/data/images/a.jpg,5,3,20,9,cat\n"), {}
+
+
+def csv_of_via(draw, put):
+  draw("a.jpg")
+  shape = {"name": "polygon", "all_points_x": POLYGON[::2], "all_points_y": POLYGON[1::2]}
+  quoted = [json.dumps(v).replace('"', '""') for v in (shape, {"class": "cat"}, {"name": "point"})]
+  text = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+  text += (
+    f'a.jpg,90,"{{}}",2,0,"{quoted[0]}","{quoted[1]}"\na.jpg,90,"{{}}",2,1,"{quoted[2]}","{{}}"\n'
+  )
+  return "csv", put("via_project.csv", text), {}
+
+
+def csv_of_boxes_with_other_names(draw, put):
+  draw("a.jpg")
+  text = "photo;animal;x_min;y_min;x_max;y_max\na.jpg;cat;5.0;3;2e1;9\n"
+  return "csv", put("t.csv", text), {"columns": {"image": "photo", "label": "animal"}}
+
+
 OBJECTS = [
+  csv_of_tensorflow, csv_of_open_images, csv_of_retinanet, csv_of_via, csv_of_boxes_with_other_names,
   coco_of_cvat, coco_of_roboflow, coco_of_label_studio, coco_of_label_studio_with_local_files,
   coco_of_via, coco_of_hasty, coco_of_fiftyone, coco_of_anylabeling, coco_of_supervisely,
   coco_keypoints, coco_with_categories_by_id, coco_of_mmdetection, coco_of_lvis_with_boxes_alone,

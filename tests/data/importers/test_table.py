@@ -65,6 +65,36 @@ def test_what_is_broken_is_one_line_with_its_number(draw, put, convert, text, op
   assert "\n" not in str(e.value) and not (src.parent / "out.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+  "text, words",
+  [
+    ("filename,class,xmin,ymin,xmax,ymax\na.png,cat,1,2,x,4", r"t.csv:2: the box is \['1', '2', 'x'"),
+    ("filename,class,xmin,ymin,xmax,ymax\na.png,cat,1,2,3", "t.csv:2: 5 fields; wanted 6"),
+    ("filename,class,xmin,ymin,xmax,ymax\nb.png,cat,1,2,3,4", "t.csv:2: no picture .*b.png"),
+    ("filename,class,xmin,ymin,xmax,ymax\na.png,,1,2,3,4", "t.csv:2: the name of the class is empty"),
+    ("filename,class,xmin,ymin,xmax,ymax\n", "nothing to import"),
+    ("a.png,,,,,\n", "nothing to import .pictures without a usable annotation, left out: 1"),
+    ("filename,region_shape_attributes,region_attributes\na.png,[1],{}", "no JSON object"),
+    ('filename,region_shape_attributes,region_attributes\na.png,"{""name"":""polygon"",""all_points_x"":1}",{}',
+     "polygons of fewer than 3 points, left out: 1"),
+    ('filename,region_shape_attributes,region_attributes\na.png,"{""name"":""rect""}",{}',
+     r"t.csv:2: the box is \[None"),
+  ],
+)  # fmt: skip
+def test_broken_boxes_are_one_line_with_its_number(draw, put, convert, text, words):
+  draw("a.png")
+  with pytest.raises(errors.UserError, match=words):
+    convert("csv", put("t.csv", text))
+
+
+def test_boxes_are_left_alone_where_a_suffix_is_asked_for(draw, put, convert):
+  draw("a.png")
+  text = "filename,class,xmin,ymin,xmax,ymax\na.png,cat,1,2,3,4\n"
+  columns = {"image": "filename", "suffix": "class"}
+  source, _ = convert("csv", put("t.csv", text), columns=columns, prefix="what?")
+  assert (source[0]["suffix"], source[0]["xmin"]) == ("cat", "1") and "objects" not in source[0]
+
+
 def test_another_encoding_is_named_with_its_line(put, convert):
   src = put("t.csv", "")
   src.write_bytes(HEAD.encode() + "a.png,p,\u00fcber".encode("latin-1"))
