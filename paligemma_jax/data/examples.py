@@ -1,11 +1,11 @@
 """Record -> Example: its pictures, read, and one of the questions that `tasks` makes of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from paligemma_jax import errors, structs
-from paligemma_jax.data import files, sources, tasks
+from paligemma_jax.data import choices, files, sources, tasks
 from paligemma_jax.processing import augment as augments
 from paligemma_jax.processing import draw, image, masks
 
@@ -30,6 +30,7 @@ def make(
   mirrored_codes: tasks.Codes | None = None,
   extras: bool = False,
   rng: np.random.Generator | None = None,
+  order: Sequence[int] | None = None,
   res: int = 0,
   resize: str = "",
   alpha: str = "drop",
@@ -48,7 +49,8 @@ def make(
       the first `_EMBEDDED` records, then the record's place), "suffix" (all answers), "height",
       "width" (of the picture that the objects refer to) and "objects" (those asked for, masks as
       bool[H, W]).
-    rng: draws what `rules.augment` does, orders and sentences; None: all stays as it is.
+    rng: draws what `rules.augment` does, noise and sentences; None: all stays as it is.
+    order: as in `drafts`.
     res: pixels a side that the model sees, for `rules.augment` and `rules.outline`; 0: the latter
       is drawn on the picture as it is.
     resize: how the picture becomes that small, for `rules.outline`, if `rules.resize` is "".
@@ -69,13 +71,16 @@ def make(
     if rng is not None and rules.augment:
       pictures, record, is_mirrored = _augmented(pictures, record, rules, rng, res)
       codes = mirrored_codes if is_mirrored else codes
+    shapes = [picture.shape[:2] for picture in pictures]
     if rules.fit == "pad":
       pictures = [image.pad_to_square(picture) for picture in pictures]
-    size = pictures[object_image(record)].shape[:2]
-    options = tasks.drafts(record, rules, size, codes, rng)
+    target = object_image(record)
+    size = pictures[target].shape[:2]
+    options = tasks.drafts(record, rules, size, codes, rng, order)
     if rules.outline:
-      pictures = [_outlined(p, record[rules.outline], rules, res, resize) for p in pictures]
-    answer = tasks.answers(record, rules, _values(record, rules)) if is_text else None
+      around = record[rules.outline]
+      pictures = [_outlined(*p, around, rules, res, resize) for p in zip(pictures, shapes)]
+    answer = tasks.answers(record, rules, _values(record, rules, order)) if is_text else None
   except KeyError as e:
     raise errors.UserError(f'{place}: no key "{e.args[0]}" in the record or its objects') from None
   except errors.UserError as e:
@@ -103,7 +108,10 @@ def make(
     if not isinstance(others, list):
       kept.pop("objects", None)  # of a data set that lays them out another way
     if objects:
-      kept["objects"] = [{**o, **_whole_mask(o, source.folder, size, place)} for o in objects]
+      shape = shapes[target]
+      kept["objects"] = [
+        {**o, **_whole_mask(o, source.folder, shape, size, place)} for o in objects
+      ]
   return structs.Example(pictures, draft.prefix, draft.suffix, kept)
 
 
@@ -165,15 +173,18 @@ def _augmented(pictures, record, rules, rng, res):
   return [c.image for c in changed], record, changed[target].is_mirrored
 
 
-def _values(record, rules) -> dict:
+def _values(record, rules, order) -> dict:
   """What the template of an answer may use."""
-  return tasks.indexed(record) if rules.task == "options" else record
+  return choices.indexed(record, order) if rules.task == "options" else record
 
 
-def _outlined(picture, box, rules, res, resize) -> np.ndarray:
+def _outlined(picture, shape, box, rules, res, resize) -> np.ndarray:
+  """With the outline of a box y0 x0 y1 x1 in 0..1 of the first `shape` pixels: what is not padding."""
+  (height, width), (high, wide) = picture.shape[:2], shape
+  scale = high / height, wide / width, high / height, wide / width
   if res:
     picture = image.resize(picture, res, rules.resize or resize)
-  return draw.outline(picture, box)
+  return draw.outline(picture, [v * s for v, s in zip(box, scale)])
 
 
 def image_list(record: dict) -> list[str | bytes]:
@@ -190,12 +201,19 @@ def object_image(record: dict) -> int:
   """
   paths, objects = image_list(record), record.get("objects")
   objects = objects if isinstance(objects, list) else []
-  named = [o["image"] for o in objects if isinstance(o, dict) and "image" in o]
-  if not named:
+  found = {_picture_of(o, paths) for o in objects if isinstance(o, dict)} or {len(paths) - 1}
+  if len(found) > 1:
+    raise errors.UserError(
+      f"the objects of one example refer to several pictures, {sorted(found)} (without"
+      ' "image": the last); split it'
+    )
+  return found.pop()
+
+
+def _picture_of(item: dict, paths: list) -> int:
+  which = item.get("image")
+  if which is None:
     return len(paths) - 1
-  which = named[0]
-  if any(other != which for other in named):
-    raise errors.UserError("the objects of one example refer to several pictures; split it")
   if isinstance(which, str) and which in paths:
     return paths.index(which)
   if isinstance(which, int) and 0 <= which < len(paths):
@@ -203,7 +221,9 @@ def object_image(record: dict) -> int:
   raise errors.UserError(f"objects refer to picture {which!r}; there are {len(paths)}")
 
 
-def read_mask(mask: str | bytes | dict, folder: str, place: str = "") -> np.ndarray:
+def read_mask(
+  mask: str | bytes | dict, folder: str, place: str = "", size: tuple[int, int] | None = None
+) -> np.ndarray:
   """bool[H, W] of an object's mask.
 
   Args:
@@ -211,12 +231,17 @@ def read_mask(mask: str | bytes | dict, folder: str, place: str = "") -> np.ndar
       than half of its brightest pixel, so 0/1 and 0/255 both do).
     folder: what a relative path starts from.
     place: what an error begins with.
+    size: height and width of the object's picture; None: unknown.
+
+  Raises:
+    errors.UserError: it cannot be read, or is of another size.
   """
   if isinstance(mask, dict):
-    return masks.decode_rle(mask)
+    return masks.decode_rle(mask, place or "mask", size)
   name = "mask" if isinstance(mask, bytes) else files.join(folder, mask)
   data = mask if isinstance(mask, bytes) else files.read_bytes(name, place)
   grey = image.decode(data, f"{place}: {name}" if place else name).max(axis=-1)
+  masks.check_size(grey.shape, size, place or "mask")
   return grey > grey.max() / 2
 
 
@@ -231,13 +256,9 @@ def _placed(error: errors.UserError, place: str) -> errors.UserError:
   return error if str(error).startswith(place) else errors.UserError(f"{place}: {error}")
 
 
-def _whole_mask(item, folder, size, place):
+def _whole_mask(item, folder, shape, size, place):
+  """The mask of a picture of `shape`, padded as the picture is to `size`."""
   if item.get("mask") is None:
     return {}
-  mask = read_mask(item["mask"], folder, place)
-  if mask.shape != tuple(size):
-    raise errors.UserError(
-      f"{place}: a mask has {mask.shape[1]} x {mask.shape[0]} pixels, the picture"
-      f" {size[1]} x {size[0]}; store masks at the size of their picture"
-    )
-  return {"mask": mask}
+  mask = read_mask(item["mask"], folder, place, shape)
+  return {"mask": np.pad(mask, [(0, after - before) for before, after in zip(shape, size)])}

@@ -74,6 +74,7 @@ def train_batches(
   if not active:
     raise errors.UserError("train.data is empty, or all weights are 0; give at least one source")
   opened = [_Source.open(c, f"train.data.{name}", codec, True) for name, c in active.items()]
+  opened = [source.measured(processor) for source in opened]
   positions = order.Order([len(source.records) for source in opened], active, seed)
   needs = tuple(_needs(source, processor) for source in opened)
   batches = _TrainBatches(
@@ -117,6 +118,7 @@ def eval_batches(
     source's `draw` takes first.
   """
   opened = _Source.open({**source, "augment": ()}, "data", codec, with_suffix)
+  opened = opened.measured(processor) if with_suffix else opened
   count = min(limit or len(opened.records), len(opened.records))
   batches = _EvalBatches(
     opened, processor, text_len, with_suffix, count, batch_size, truncate,
@@ -177,6 +179,7 @@ class _Source:
   rules: tasks.Rules
   codes: prepare.MaskCodes | None
   mirrored_codes: prepare.MaskCodes | None  # where training may mirror the pictures
+  lengths: tuple[np.ndarray, ...] = ()  # as `prepare.token_lengths`, where orders are drawn
 
   @classmethod
   def open(cls, config, name, codec, needs_codes):
@@ -216,6 +219,24 @@ class _Source:
       return int(np.random.default_rng((seed, place)).integers(n))  # the record's own generator
 
     return choose
+
+  def measured(self, processor) -> "_Source":
+    """With its lengths, which drawing orders needs; only where they are drawn."""
+    if self.rules.draw != "shuffle":
+      return self
+    lengths = prepare.token_lengths(self.records, self.rules, processor)
+    return dataclasses.replace(self, lengths=lengths)
+
+  def order(self, processor, i, seed, place) -> list[int] | None:
+    """The `order` of `examples.make` for record i at a place of its own in the order of all."""
+    if self.rules.draw != "shuffle":
+      return None
+    rng = np.random.default_rng((seed, place, 3))
+    lengths = tuple(int(of[i]) for of in self.lengths)
+    try:
+      return prepare.draw_order(self.records[i], self.rules, processor, lengths, rng)
+    except tasks.UNFIT:
+      return None  # reading the example tells what is wrong with it
 
   def row(self, processor, i, example, text_len, train, truncate) -> structs.Batch:
     if self.rules.resize:
@@ -264,9 +285,11 @@ class _TrainBatches:
 
   def _row(self, position: int, source: _Source, i: int, text_len: int) -> structs.Batch:
     choose = source.choice(i, self.positions.visit(position), self.seed, position)
+    shuffled = source.order(self.processor, i, self.seed, position)
     rng = np.random.default_rng((self.seed, position, 1))  # another, which `choose` leaves alone
-    example = source.example(i, choose=choose, rng=rng, **self.processor.picture_settings)
-    if example.suffix is None and source.records[i].get(source.rules.suffix) == []:
+    settings = self.processor.picture_settings
+    example = source.example(i, choose=choose, rng=rng, order=shuffled, **settings)
+    if example.suffix is None and source.rules.is_unanswered(source.records[i]):
       raise examples.Unanswered(f"{source.records.place(i)}: no answer to train on")
     if example.suffix is None:
       raise errors.UserError(
@@ -318,6 +341,7 @@ class _EvalBatches:
     rules = self.source.rules
     if self.with_suffix and (rules.draw != "any" or rules.noise):  # as training first sees it
       options |= dict(choose=self.source.choice(i, 0, 0, i), rng=np.random.default_rng((0, i, 1)))
+      options |= dict(order=self.source.order(self.processor, i, 0, i))
     return self.source.example(i, **options)
 
   def __repr__(self):

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from paligemma_jax import cache, errors
-from paligemma_jax.data import examples, files, sources, tasks
+from paligemma_jax.data import examples, files, problems, sources, tasks
 from paligemma_jax.processing import boxes, masks
 
 _VERSION = 3  # of what the cache holds; raise it when the computation changes
 CHUNK = 256  # masks encoded at a time
 _NO_MASK = -1
+_ORDERS = 6  # of the objects or options of a record, measured for `draw="shuffle"`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def token_lengths(
   parts = (
     source.content_hash(),
     tokenizer.hexdigest(),
-    (rules.task, rules.prefix, rules.suffix, rules.lower),
+    (rules.task, rules.prefix, rules.suffix, rules.lower, rules.draw == "shuffle"),
     _VERSION,
   )
   path = cache.directory("lengths", _digest(json.dumps(parts)) + ".npz")
@@ -88,8 +89,35 @@ def token_lengths(
   if found is None:
     found = _measure(source, rules, processor.tokenizer)
     files.write_whole(path, _npz(found))
-  noise = rules.noise * (4 + len(processor.tokenizer.encode_between(f" {boxes.NOISE} ; ")))
+  noise = _noise(rules, processor.tokenizer)
   return found["prompt"], found["answer"] + noise, found["whole"] + noise
+
+
+def draw_order(
+  record: dict,
+  rules: tasks.Rules,
+  processor,
+  measured: tuple[int, int, int],
+  rng: np.random.Generator,
+) -> list[int] | None:
+  """An order of the record's objects or options for `draw="shuffle"`; None: as they stand.
+
+  Pieces of text may join across a border, so that one order is longer than another. Not all of
+  them are measured beforehand; one that needs more than was measured is not taken.
+
+  Args:
+    record, rules: as in `tasks.drafts`.
+    processor: as in `token_lengths`.
+    measured: what `token_lengths` found for the record.
+    rng: draws it.
+  """
+  order = rng.permutation(tasks.num_shuffled(record, rules)).tolist()
+  tokenizer = processor.tokenizer
+  count = lambda text: len(tokenizer.encode(text))
+  prompt, answer, whole = _longest(record, rules, order, count, len(tokenizer.newline))
+  noise = _noise(rules, tokenizer)
+  needed = prompt, answer + noise, whole + noise
+  return order if all(n <= m for n, m in zip(needed, measured)) else None
 
 
 def decode_codes(codes: list[tuple[int, ...]], codec: str | dict[str, np.ndarray]) -> np.ndarray:
@@ -149,7 +177,7 @@ def has_masks(source: sources.Source) -> bool:
 
 
 def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
-  memo = {}  # prompts repeat, and so do short answers
+  newline, memo = len(tokenizer.newline), {}  # prompts repeat, and so do short answers
 
   def count(text):
     if text not in memo:
@@ -158,17 +186,34 @@ def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
       memo[text] = len(tokenizer.encode(text))
     return memo[text]
 
-  prompt, answer, whole = np.zeros((3, len(source)), np.int32)
+  found = np.zeros((len(source), 3), np.int32)
   for i in range(len(source)):
     try:
-      options = tasks.drafts(source[i], rules)
-      prompts = [1 + count(d.prefix) + len(tokenizer.newline) for d in options]
-      answers = [count(d.suffix) + 1 if d.suffix is not None else 0 for d in options]
+      record = source[i]
+      orders = _orders(tasks.num_shuffled(record, rules))
+      found[i] = np.max([_longest(record, rules, o, count, newline) for o in orders], axis=0)
     except tasks.UNFIT:
-      continue  # `checks` tells what is wrong with it
-    prompt[i], answer[i] = max(prompts), max(answers)
-    whole[i] = max(p + a for p, a in zip(prompts, answers))
-  return {"prompt": prompt, "answer": answer, "whole": whole}
+      continue  # `problems` tells what is wrong with it
+  return dict(zip(("prompt", "answer", "whole"), found.T))
+
+
+def _orders(n: int) -> list[list[int] | None]:
+  """Orders of n things, in which each of them (of the first few) stands last, and at every place."""
+  rotated = [[(k + shift) % n for k in range(n)] for shift in range(1, min(n, _ORDERS))]
+  return [None, *rotated]
+
+
+def _longest(record, rules, order, count, newline: int) -> tuple[int, int, int]:
+  """Most tokens of the prompt, of the answer and of both, over the drafts of a record."""
+  options = tasks.drafts(record, rules, order=order)
+  prompts = [1 + count(d.prefix) + newline for d in options]
+  answers = [count(d.suffix) + 1 if d.suffix is not None else 0 for d in options]
+  return max(prompts), max(answers), max(p + a for p, a in zip(prompts, answers))
+
+
+def _noise(rules, tokenizer) -> int:
+  """Tokens of the boxes that training adds to an answer."""
+  return rules.noise * (4 + len(tokenizer.encode_between(f" {boxes.NOISE} ; ")))
 
 
 def _codec(codec):
@@ -236,14 +281,16 @@ def _objects(source, i) -> list[dict]:
 
 
 def _crop(item, folder, place) -> np.ndarray:
+  if not problems.is_box(item.get("box")):
+    raise errors.UserError(
+      f"{place}: the box of an object is {item.get('box')}; wanted [x0, y0, x1, y1] in pixels"
+    )
   try:
     mask = examples.read_mask(item["mask"], folder, place)
     return masks.crop_for_codec(mask, item["box"])
   except errors.UserError as e:
     text = str(e)
     raise errors.UserError(text if text.startswith(place) else f"{place}: {text}") from None
-  except KeyError as e:
-    raise errors.UserError(f'{place}: an object has no key "{e.args[0]}"') from None
 
 
 def _digest(text: str) -> str:

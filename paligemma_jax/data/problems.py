@@ -72,6 +72,11 @@ def of_record(
     name: config path of the source, for what to set; one without a dot is of no config.
     answered: whether an answer is needed; those of a test split may be empty.
   """
+  found = list(_of_keys(record, rules, name, answered))
+  yield from found or _of_drafts(record, rules, answered)
+
+
+def _of_keys(record, rules, name, answered):
   if "image" not in record:
     yield _missing(record, "image", "")
   elif not _strings(record["image"], kinds=(str, bytes)):
@@ -100,6 +105,19 @@ def of_source(source, rules: tasks.Rules) -> Iterator[tuple[str, str]]:
         f'"{key}" is of the type {source.changed[key]}, which `datasets` makes of texts such as'
         " 2024-01-31; give the column the type string and save it, or read the file as JSONL",
       )
+
+
+def _of_drafts(record, rules, answered):
+  """What only turns out when the question is put together."""
+  try:
+    drafts = tasks.drafts(record, rules)
+  except errors.UserError as e:
+    yield "question", str(e)
+  except tasks.UNFIT as e:
+    yield "question", f"no {rules.task} example can be made of it ({type(e).__name__}: {e})"
+  else:
+    if answered and all(d.suffix is None for d in drafts):
+      yield "no answer", f'it says that it has no answer ("{rules.suffix}"); leave it out'
 
 
 def of_texts(record: dict, rules: tasks.Rules) -> Iterator[tuple[str, str]]:

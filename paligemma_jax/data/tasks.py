@@ -20,14 +20,13 @@ How drafts are drawn in training (`Rules.draw`), stateless, so that resuming is 
 
 import dataclasses
 import re
-import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from paligemma_jax import errors, structs
-from paligemma_jax.data import templates
+from paligemma_jax.data import choices, templates
 from paligemma_jax.processing import augment as augments
 from paligemma_jax.processing import boxes, image
 
@@ -89,7 +88,13 @@ class Rules:
         )
     if given["noise"] and given["task"] != "detect":
       raise errors.UserError(f'{name}.noise is for the task "detect", not "{given["task"]}"')
-    return cls(**given | {"augment": augments.parse(given["augment"], f"{name}.augment")})
+    steps = augments.parse(given["augment"], f"{name}.augment")
+    if given["outline"] and augments.moves(steps):
+      raise errors.UserError(
+        f"{name}.augment moves the picture, {name}.outline would stay where it is; take out crops"
+        " and flips"
+      )
+    return cls(**given | {"augment": steps})
 
   def fields(self) -> list[str]:
     """Keys of the record that the prefix template refers to."""
@@ -101,6 +106,10 @@ class Rules:
       return [f for f in templates.fields(self.suffix) if f not in _OWN.get(self.task, ())]
     indexed = _INDEXED.fullmatch(self.suffix)
     return list(indexed.groups()) if indexed else []
+
+  def is_unanswered(self, record: dict) -> bool:
+    """Whether a record without an answer says so, as those of test splits: by [] or by -1."""
+    return record.get(self.suffix) == [] or "{" in self.suffix or bool(self.answer_fields())
 
 
 def asked(record: dict, template: str | None = None) -> str:
@@ -135,6 +144,7 @@ def drafts(
   size: tuple[int, int] = (1024, 1024),
   codes: Codes | None = None,
   rng: np.random.Generator | None = None,
+  order: Sequence[int] | None = None,
 ) -> list[Draft]:
   """Every question and answer that the record may become, at least one.
 
@@ -144,17 +154,25 @@ def drafts(
     size: height and width in pixels of the picture that the boxes refer to. It changes the values
       of the loc tokens only, never their number.
     codes: mask codes per object, for "segment" and "refer"; None writes code 0, of the same length.
-    rng: draws the order where `rules.draw` is "shuffle", and noise; None: objects as they stand,
-      without noise.
+    rng: draws noise; None: without it.
+    order: of the `num_shuffled` objects or options; None: as they stand.
 
   Raises:
-    errors.UserError: a key is missing, without its place; `data.checks` names it.
+    errors.UserError: a value cannot be used, without its place; `problems` names it.
   """
-  order = rng if rules.draw == "shuffle" else None
   found = TASKS[rules.task](record, rules, size, codes, order)
   if rng is None or not rules.noise:
     return found
   return [_with_noise(draft, boxes.format_noise(rules.noise, rng)) for draft in found]
+
+
+def num_shuffled(record: dict, rules: Rules) -> int:
+  """How many objects or options of a record `draw="shuffle"` puts in another order."""
+  if rules.draw != "shuffle" or rules.task not in ("options", "detect"):
+    return 0
+  if rules.task == "options":
+    return len(record["choices"])
+  return len(_shown(with_objects(record, rules)["objects"]))
 
 
 def with_objects(record: dict, rules: Rules, size: tuple[int, int] = (1024, 1024)) -> dict:
@@ -185,7 +203,7 @@ def as_row(record: dict, rules: Rules) -> dict:
   """
   record = with_objects(record, rules)
   if rules.task in TEXTS:
-    suffix = answers(record, rules, indexed(record) if rules.task == "options" else record)
+    suffix = answers(record, rules, choices.indexed(record) if rules.task == "options" else record)
   else:
     suffix = drafts(record, rules)[0].suffix
   objects = record.get("objects")
@@ -261,10 +279,14 @@ def answers(record: dict, rules: Rules, values: dict | None = None) -> Any:
   """
   indexed = _INDEXED.fullmatch(rules.suffix)
   if "{" in rules.suffix:
-    found = templates.fill(rules.suffix, values or record)
+    values = values or record
+    named = templates.fields(rules.suffix)
+    is_none = "indexed_answer" in named and values.get("indexed_answer", "") is None
+    found = [] if is_none else templates.fill(rules.suffix, values)
   elif indexed:
-    of, at = (record[key] for key in indexed.groups())
-    found = of[at] if 0 <= at < len(of) else []  # -1 in a test split, which has no answers
+    of, at = indexed.groups()
+    k = choices.index(record, of, at)
+    found = [] if k < 0 else record[of][k]
   else:
     found = record.get(rules.suffix)
   if not rules.lower or found is None:
@@ -272,42 +294,25 @@ def answers(record: dict, rules: Rules, values: dict | None = None) -> Any:
   return [text.lower() for text in found] if isinstance(found, list) else found.lower()
 
 
-def _text(record, rules, size, codes, rng):
+def _text(record, rules, size, codes, order):
   prefix = templates.fill(rules.prefix, record) if rules.prefix else record["prefix"]
   found = answers(record, rules)
   found = found if isinstance(found, list) else [found]
   return [Draft(prefix, answer) for answer in found or [None]]
 
 
-def indexed(record: dict, rng: np.random.Generator | None = None) -> dict:
-  """The record with "(A) cat, (B) dog" as "indexed_choices" and "A" as "indexed_answer".
-
-  Args:
-    record: has "choices", texts, and "answer", the index of the right one.
-    rng: draws their order; None: as they stand.
-  """
-  choices = record["choices"]
-  order = list(range(len(choices))) if rng is None else rng.permutation(len(choices)).tolist()
-  letters = string.ascii_uppercase
-  shown = ", ".join(f"({letters[k]}) {choices[i]}" for k, i in enumerate(order))
-  answer = record["answer"]
-  letter = letters[order.index(answer)] if answer in order else ""
-  return {**record, "indexed_choices": shown, "indexed_answer": letter}
+def _options(record, rules, size, codes, order):
+  return _text(choices.indexed(record, order), rules, size, codes, order)
 
 
-def _options(record, rules, size, codes, rng):
-  return _text(indexed(record, rng), rules, size, codes, rng)
-
-
-def _detect(record, rules, size, codes, rng):
+def _detect(record, rules, size, codes, order):
   objects = with_objects(record, rules, size)["objects"]
   if not objects and not rules.prefix:
     raise errors.UserError('"objects" is empty; a detect example needs one, or a prefix template')
   prefix = templates.fill(rules.prefix or "detect {label}", {**record, "label": _labels(objects)})
-  # Regions of many and words that cannot be read are for scores alone.
-  shown = [o for o in objects if not o.get("iscrowd") and not o.get("ignore")]
-  if rng is not None:
-    shown = [shown[k] for k in rng.permutation(len(shown))]
+  shown = _shown(objects)
+  if order is not None:
+    shown = [shown[k] for k in order]
   found = [structs.Box(o["label"], *o["box"]) for o in shown]
   return [Draft(prefix, boxes.format_boxes(found, *size), tuple(range(len(objects))))]
 
@@ -316,7 +321,12 @@ def _labels(objects) -> str:
   return " ; ".join(dict.fromkeys(o["label"] for o in objects))
 
 
-def _segment(record, rules, size, codes, rng):
+def _shown(objects: list[dict]) -> list[dict]:
+  """All but regions of many and words that cannot be read, which are for scores alone."""
+  return [o for o in objects if not o.get("iscrowd") and not o.get("ignore")]
+
+
+def _segment(record, rules, size, codes, order):
   objects = record["objects"]
   found = []
   for label in dict.fromkeys(o["label"] for o in objects):
@@ -331,7 +341,7 @@ def _segment(record, rules, size, codes, rng):
   return found
 
 
-def _refer(record, rules, size, codes, rng):
+def _refer(record, rules, size, codes, order):
   found = []
   for k, item in enumerate(record["objects"]):
     stand_in = None if item.get("mask") is None else _NO_CODES
@@ -344,7 +354,7 @@ def _refer(record, rules, size, codes, rng):
   return found
 
 
-def _table(record, rules, size, codes, rng):
+def _table(record, rules, size, codes, order):
   """Cells are the objects, their labels the text; a tag "<td" may come in pieces (PubTabNet)."""
   cells, parts, cell = iter(record["objects"]), [], None
   for tag in record["structure"]:

@@ -21,11 +21,18 @@ def fill(template: str, values: dict[str, Any]) -> str:
   try:
     return _Joining().vformat(template, (), values)
   except (AttributeError, IndexError, TypeError, ValueError) as e:
-    raise errors.UserError(f'the prefix "{template}" does not fit the record ({e})') from None
+    raise errors.UserError(f'the template "{template}" does not fit the record ({e})') from None
 
 
 class _Joining(string.Formatter):
-  """`{options: \\t }` joins a list."""
+  """`{options: \\t }` joins a list; a null is no text."""
+
+  def get_field(self, field_name, args, kwargs):
+    found, first = super().get_field(field_name, args, kwargs)
+    if found is None or (isinstance(found, list) and None in found):
+      holds = "is null" if found is None else "holds null"
+      raise errors.UserError(f'"{field_name}" {holds}, but is to be a part of the text; write it')
+    return found, first
 
   def format_field(self, value, format_spec):
     if isinstance(value, list):

@@ -116,7 +116,9 @@ def _opened(item: dict, size: tuple[int, int], place: str) -> dict:
   if mask is None:
     return item
   mask = (
-    records.read_mask(mask, "", place) if isinstance(mask, str | dict) else np.asarray(mask) > 0
+    records.read_mask(mask, "", place, size)
+    if isinstance(mask, str | dict)
+    else np.asarray(mask) > 0
   )
   if mask.shape != size:
     raise errors.UserError(

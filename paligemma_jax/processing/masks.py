@@ -15,6 +15,8 @@ from paligemma_jax import errors, structs
 from paligemma_jax.processing import bilinear
 
 SIDE = 64  # pixels of a mask as the codec sees it
+_MOST = 2**28  # pixels of a mask; Pillow refuses pictures of two thirds of it (chosen)
+_FAR = 10  # sizes of the picture: edges are traced point by point (chosen)
 _FINER = 5  # points a pixel on which the edges of polygons are traced
 
 
@@ -109,15 +111,17 @@ def encode_rle(mask: np.ndarray) -> dict:
   return {"size": [int(n) for n in mask.shape], "counts": _to_string(counts)}
 
 
-def decode_rle(rle: dict, place: str = "mask") -> np.ndarray:
+def decode_rle(rle: dict, place: str = "mask", size: tuple[int, int] | None = None) -> np.ndarray:
   """COCO run lengths -> bool[h, w].
 
   Args:
     rle: {"size": [h, w], "counts": compressed str or bytes, or a list of run lengths}.
     place: where it stands, for errors.
+    size: height and width of the picture; None: any that a picture may have.
 
   Raises:
-    errors.UserError: a key is missing, or the runs do not fill the picture.
+    errors.UserError: a key is missing, the size is another one, or the runs do not fill it. This
+      is told before the runs are laid out.
   """
   try:
     height, width = (int(n) for n in rle["size"])
@@ -131,13 +135,29 @@ def decode_rle(rle: dict, place: str = "mask") -> np.ndarray:
     raise errors.UserError(
       f'{place}: not COCO run lengths; wanted {{"size": [height, width], "counts": str or list}}'
     ) from None
-  if (counts < 0).any() or counts.sum() != height * width:
+  check_size((height, width), size, place)
+  if height * width > _MOST:
     raise errors.UserError(
-      f"{place}: the runs cover {counts.sum()} pixels, the size {height} x {width} has "
+      f"{place}: the run lengths have the size [{height}, {width}]; no picture is so large, correct"
+      " it"
+    )
+  covered = sum(counts.tolist())  # in whole numbers without bound
+  if (counts < 0).any() or covered != height * width:
+    raise errors.UserError(
+      f"{place}: the runs cover {covered} pixels, the size {height} x {width} has "
       f"{height * width}; the run lengths are damaged or belong to another picture"
     )
   flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
   return flat.reshape((height, width), order="F")
+
+
+def check_size(found: tuple[int, int], size: tuple[int, int] | None, place: str) -> None:
+  """Raises a UserError if a mask of this height and width is not that of its picture, if known."""
+  if size is not None and tuple(found) != tuple(size):
+    raise errors.UserError(
+      f"{place}: a mask has {found[1]} x {found[0]} pixels, the picture {size[1]} x {size[0]};"
+      " store masks at the size of their picture"
+    )
 
 
 def fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
@@ -153,11 +173,20 @@ def fill(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.nda
   Returns:
     bool[height, width].
 
+  Raises:
+    errors.UserError: a corner is no number, or lies `_FAR` times the picture away.
+
   Source: cocoapi `common/maskApi.c`, rleFrPoly.
   """
   out = np.zeros((height, width), bool)
   for polygon in polygons:
-    corner = np.trunc(_FINER * np.asarray(polygon, np.float64).reshape(-1, 2) + 0.5).astype(int)
+    points = np.asarray(polygon, np.float64).reshape(-1, 2)
+    if not (np.abs(points) <= _FAR * max(height, width)).all():  # nor is NaN
+      raise errors.UserError(
+        f"a polygon has a corner far outside its picture of {width} x {height} pixels"
+        f" ({points[np.abs(points).max(axis=1).argmax()].tolist()}); correct it"
+      )
+    corner = np.trunc(_FINER * points + 0.5).astype(int)
     x, y = _outline(corner, np.roll(corner, -1, axis=0))
     step = np.flatnonzero(x[1:] != x[:-1])
     column = (np.minimum(x[step], x[step + 1]) + 0.5) / _FINER - 0.5

@@ -8,6 +8,8 @@ from paligemma_jax import errors
 from paligemma_jax.data import checks
 
 OK = {"image": "p0.png", "prefix": "caption en", "suffix": "yes"}
+ASKED = {"choices": ["red", "blue"], "answer": 0}
+OPTIONS = {"task": "options", "prefix": "{indexed_choices}", "suffix": "{indexed_answer}"}
 BOX = {"label": "cat", "box": [0, 0, 20, 15]}
 
 
@@ -56,12 +58,20 @@ def test_a_misspelt_key_reads_as_promised(pictures, write):
       {**OK, "objects": [{**BOX, "mask": {"size": [9, 9], "counts": [81]}}]}, {},
       r"mask has the size \[9, 9\], the picture \[30, 40\]",
     ),
+    ({**OK, "q": None}, {"prefix": "ask {q}"}, '"q" is null, but is to be a part of the text'),
+    ({**OK, "q": ["a", None]}, {"prefix": "ask {q: or }"}, '"q" holds null'),
+    ({**OK, "q": None}, {"suffix": "It is {q}"}, '"q" is null'),
+    ({**OK, **ASKED, "answer": 2}, OPTIONS, '"answer" is 2; wanted 0 to 1, the number of one of'),
+    ({**OK, **ASKED, "answer": "B"}, OPTIONS, "\"answer\" is 'B'; wanted 0 to 1"),
+    ({**OK, **ASKED, "answer": -1}, OPTIONS, "it says that it has no answer"),
+    ({**OK, **ASKED, "answer": 2}, {"suffix": "choices[answer]"}, '"answer" is 2; wanted 0 to 1'),
+    ({**OK, "choices": ["a"] * 27, "answer": 0}, OPTIONS, '"choices" holds 27; there are letters'),
     ('{"image": "p0.png", ', {}, "broken JSON"),
   ],
 )  # fmt: skip
 def test_mistakes_are_named_with_their_line(pictures, write, record, config, message):
-  good = {"q": "what?", "bbox": [0, 0, 1, 1], "objects": [{**BOX, "mask": "p0.png"}]}
-  path = write([OK | good, record])
+  first = {**OK, **ASKED, "q": ["7"], "bbox": [0, 0, 1, 1], "objects": [{**BOX, "mask": "p0.png"}]}
+  path = write([first, record])
   found = [f for f in _findings(path, **config) if f.startswith(f"{path}:2: ")]
   assert any(re.search(message, f) for f in found), _findings(path, **config)
 

@@ -122,6 +122,28 @@ def test_a_mask_of_another_size_is_an_error(pictures, write):
     examples.make(source, 0, tasks.Rules("segment"), extras=True)
 
 
+@pytest.mark.parametrize(
+  "named, want",
+  [
+    ((None, None), 1),  # a null is no name
+    ((0, "p0.png"), 0),  # two names of the same
+    (("p1.png", ...), 1),  # one says what the other means
+    ((0, ...), None),
+    ((..., 0), None),
+    ((0, 1), None),
+    ((True, ...), 1),
+  ],
+)
+def test_an_object_without_a_name_refers_to_the_last_picture_whatever_others_name(named, want):
+  objects = [CAT if name is ... else {**CAT, "image": name} for name in named]
+  record = {"image": ["p0.png", "p1.png"], "objects": objects}
+  if want is None:
+    with pytest.raises(errors.UserError, match=r"refer to several pictures, \[0, 1\]"):
+      examples.object_image(record)
+  else:
+    assert examples.object_image(record) == want
+
+
 def test_rules_are_checked():
   with pytest.raises(errors.UserError, match=r'd.task: "detct" is unknown; did you mean "detect"'):
     tasks.Rules.of({"task": "detct"}, "d")

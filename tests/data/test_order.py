@@ -55,6 +55,14 @@ def test_every_epoch_of_a_source_is_another_permutation_of_its_records():
     assert len(set(epochs)) > len(epochs) / 2
 
 
+def test_sources_of_the_same_length_have_orders_of_their_own():
+  positions = order.Order([50, 50], mixture(1.0, 1.0), seed=0)
+  picked = [positions[p] for p in range(200)]  # two epochs of each
+  one, other = ([i for k, i in picked if k == number] for number in (0, 1))
+  assert sorted(one) == sorted(other)
+  assert sum(a == b for a, b in zip(one, other)) < 20  # about two are expected
+
+
 def test_the_order_of_a_source_does_not_depend_on_the_others():
   alone = order.Order([7], {"s1": {}}, seed=3)
   mixed = order.Order([5, 7], mixture(1.0, 3.0), seed=3)

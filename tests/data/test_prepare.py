@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from paligemma_jax import cache, errors
 from paligemma_jax.data import examples, prepare, sources, tasks
 from paligemma_jax.models import vqvae
-from paligemma_jax.processing import masks
+from paligemma_jax.processing import masks, tokenizer
 
 
 @pytest.fixture
@@ -83,11 +85,31 @@ def test_a_record_that_is_no_example_has_no_length(write, processor, item):
     assert [x.tolist() for x in lengths] == [[0], [0], [0]]
 
 
+def test_lengths_come_from_the_cache_until_something_changes(write, processor, monkeypatch):
+  source = sources.Jsonl(write([{"prefix": "caption en", "suffix": "a cat and a dog"}]))
+  runs, measure = [], prepare._measure
+  monkeypatch.setattr(prepare, "_measure", lambda *a: runs.append(1) or measure(*a))
+  of = lambda p, **rules: [
+    n.tolist() for n in prepare.token_lengths(source, tasks.Rules(**rules), p)
+  ]
+  first = of(processor)
+  assert of(processor) == first and len(runs) == 1
+  other = tokenizer.Tokenizer.train(["another corpus"] * 4, 1500)
+  letters = dataclasses.replace(processor, tokenizer=other)
+  assert of(letters) != first and of(letters) == [  # each has lengths of its own
+    [1 + len(other.encode("caption en")) + 1], [len(other.encode("a cat and a dog")) + 1],
+    [3 + len(other.encode("caption en")) + len(other.encode("a cat and a dog"))],
+  ]  # fmt: skip
+  assert of(processor) == first and len(runs) == 2
+  assert of(processor, prefix="p") != first and of(processor, lower=True) == first
+  assert len(runs) == 4
+
+
 def test_lengths_are_those_of_the_layout(write, processor):
-  tokenizer = processor.tokenizer
+  t = processor.tokenizer
   long = "a cat and a dog"
   source = sources.Jsonl(write([{"prefix": "caption en", "suffix": ["yes", long]}, {"bad": 1}]))
   prompt, answer, whole = prepare.token_lengths(source, tasks.Rules(), processor)
-  assert prompt.tolist() == [1 + len(tokenizer.encode("caption en")) + 1, 0]
-  assert answer.tolist() == [len(tokenizer.encode(long)) + 1, 0]
-  assert whole.tolist() == [prompt[0] + len(tokenizer.encode(long)) + 1, 0]
+  assert prompt.tolist() == [1 + len(t.encode("caption en")) + 1, 0]
+  assert answer.tolist() == [len(t.encode(long)) + 1, 0]
+  assert whole.tolist() == [prompt[0] + len(t.encode(long)) + 1, 0]

@@ -1,5 +1,6 @@
 """The kinds of examples, and how one of their drafts is drawn."""
 
+import itertools
 import re
 
 import numpy as np
@@ -14,12 +15,19 @@ CAT_LOC, DOG_LOC = "<loc0000><loc0000><loc0512><loc0512>", "<loc0512><loc0256><l
 SEG = "".join(f"<seg{i:03d}>" for i in range(16))
 
 
-def drafts(record, rng=None, codes=None, **rules):
-  return tasks.drafts(record, tasks.Rules(**rules), (30, 40), codes, rng)
+def drafts(record, rng=None, codes=None, order=None, **rules):
+  return tasks.drafts(record, tasks.Rules(**rules), (30, 40), codes, rng, order)
 
 
-def strings(record, rng=None, codes=None, **rules):
-  return [(d.prefix, d.suffix) for d in drafts(record, rng, codes, **rules)]
+def strings(record, rng=None, codes=None, order=None, **rules):
+  return [(d.prefix, d.suffix) for d in drafts(record, rng, codes, order, **rules)]
+
+
+def every_order(record, **rules):
+  """The texts of all orders that may be drawn."""
+  count = tasks.num_shuffled(record, tasks.Rules(**rules))
+  orders = itertools.permutations(range(count))
+  return {text for order in orders for text in strings(record, order=order or None, **rules)}
 
 
 @pytest.mark.parametrize(
@@ -59,14 +67,54 @@ def test_options_are_numbered_by_letters_and_shuffled_with_their_answer():
   rules = dict(task="options", prefix="{indexed_choices}", suffix="It is {indexed_answer}.")
   in_order = [("(A) red, (B) blue, (C) green", "It is B.")]
   assert strings(record, **rules) == in_order
-  assert strings(record, np.random.default_rng(0), **rules) == in_order  # not asked for
-  seen = set()
-  for seed in range(40):
-    ((shown, answer),) = strings(record, np.random.default_rng(seed), draw="shuffle", **rules)
+  assert every_order(record, **rules) == set(in_order)  # not asked for
+  seen = every_order(record, draw="shuffle", **rules)
+  for shown, answer in seen:
     letter = answer.removeprefix("It is ").removesuffix(".")
     assert f"({letter}) blue" in shown
-    seen.add(shown)
   assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+  "changes, words",
+  [
+    ({"answer": 4}, '"answer" is 4; wanted 0 to 2, the number of one of the 3 "choices", or -1'),
+    ({"answer": -2}, '"answer" is -2; wanted 0 to 2'),
+    ({"answer": "B"}, "\"answer\" is 'B'; wanted 0 to 2"),
+    ({"answer": None}, '"answer" is None; wanted 0 to 2'),
+    ({"answer": True}, '"answer" is True; wanted 0 to 2'),
+    ({"choices": "red"}, "\"choices\" is 'red'; wanted a list"),
+    ({"choices": ["red"] * 27}, '"choices" holds 27; there are letters for 26'),
+    ({"choices": ["red", None, "blue"]}, None),
+  ],
+)
+def test_options_that_cannot_be_asked_are_refused(changes, words):
+  record = {"choices": ["red", "blue", "green"], "answer": 1, **changes}
+  rules = dict(task="options", prefix="{choices}", suffix="{indexed_answer}")
+  with pytest.raises(errors.UserError, match=words and re.escape(words)):
+    drafts(record, **rules)
+  if "answer" in changes:
+    with pytest.raises(errors.UserError, match=re.escape(words)):
+      drafts(record, prefix="p", suffix="choices[answer]")
+
+
+def test_there_are_letters_for_26_options_and_none_for_no_answer():
+  record = {"choices": [str(k) for k in range(26)], "answer": 25}
+  rules = dict(task="options", prefix="{indexed_choices}", suffix="{indexed_answer}")
+  ((shown, answer),) = strings(record, **rules)
+  assert shown.endswith("(Z) 25") and answer == "Z"
+  for suffix in ("{indexed_answer}", "indexed_answer", "It is {indexed_answer}."):
+    (draft,) = drafts({**record, "answer": -1}, **rules | {"suffix": suffix})
+    assert draft.suffix is None  # not an empty answer, nor the word None
+
+
+@pytest.mark.parametrize("key", ["prefix", "suffix"])
+def test_a_null_is_no_part_of_a_text(key):
+  rules = {"prefix": "p", "suffix": "s", key: "ask {q}"}
+  with pytest.raises(errors.UserError, match='"q" is null, but is to be a part of the text'):
+    drafts({"q": None, "s": "x"}, **rules)
+  with pytest.raises(errors.UserError, match='"q" holds null'):
+    drafts({"q": ["a", None], "s": "x"}, **rules)
 
 
 @pytest.mark.parametrize("key", ["iscrowd", "ignore"])
@@ -75,8 +123,7 @@ def test_objects_are_written_in_random_order_and_those_for_scores_alone_not_at_a
   rules = dict(task="detect", prefix="detect all classes", draw="shuffle")
   one, other = f"{CAT_LOC} cat ; {DOG_LOC} dog", f"{DOG_LOC} dog ; {CAT_LOC} cat"
   assert strings(record, **rules) == [("detect all classes", one)]
-  seen = {strings(record, np.random.default_rng(s), **rules)[0][1] for s in range(20)}
-  assert seen == {one, other}
+  assert {suffix for _, suffix in every_order(record, **rules)} == {one, other}
   assert drafts(record, **rules)[0].objects == (0, 1, 2)  # scores know all
 
 

@@ -127,12 +127,29 @@ def test_run_lengths_and_back(shape):
     ({"size": [2, 2], "counts": [1, 2]}, "cover 3 pixels, the size 2 x 2 has 4"),
     ({"size": [2, 2], "counts": [-1, 5]}, "damaged"),
     (None, "not COCO run lengths"),
+    ({"size": [2, 2], "counts": [2**70]}, "not COCO run lengths"),
+    ({"size": [float("inf"), 2], "counts": [4]}, "not COCO run lengths"),
+    ({"size": [2, 2], "counts": [2**62] * 4 + [4]}, "cover 18446744073709551620 pixels"),
+    ({"size": [2**20, 2**20], "counts": [2**40]}, "no picture is so large"),
   ],
 )
 def test_damaged_run_lengths_are_one_line_with_their_place(rle, words):
   with pytest.raises(errors.UserError, match=words) as e:
     masks.decode_rle(rle, "train.jsonl:3: objects[1].mask")
   assert str(e.value).startswith("train.jsonl:3: objects[1].mask: ") and "\n" not in str(e.value)
+
+
+def test_run_lengths_are_compared_with_the_picture_before_they_are_laid_out(monkeypatch):
+  monkeypatch.setattr(np, "repeat", lambda *_: pytest.fail("laid out"))
+  huge = {"size": [2**13, 2**13], "counts": [2**26]}
+  with pytest.raises(errors.UserError, match="a mask has 8192 x 8192 pixels, the picture 40 x 30"):
+    masks.decode_rle(huge, "mask", (30, 40))
+
+
+@pytest.mark.parametrize("far", [1e12, -1e12, float("inf"), float("nan")])
+def test_a_polygon_far_outside_its_picture_is_refused(far):
+  with pytest.raises(errors.UserError, match="a corner far outside its picture of 40 x 30 pixels"):
+    masks.fill([[0, 0, 5, 5, far, 9]], 30, 40)
 
 
 def test_run_lengths_of_a_negative_size_are_none():

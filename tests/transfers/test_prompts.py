@@ -2,7 +2,7 @@
 
 import pytest
 
-from paligemma_jax.data import layout, tasks
+from paligemma_jax.data import choices, layout, tasks
 from tests.metrics import golden
 from tests.transfers import references
 
@@ -33,7 +33,7 @@ def test_evaluation(case):
   name, want = references.evaluation(case["eval_name"], case["config"]), case["eval"]
   record, made, rules = draft(c.evals[name].data, case["fields"])
   assert made.prefix == want["prefix"]
-  values = tasks.indexed(record) if rules.task == "options" else record
+  values = choices.indexed(record) if rules.task == "options" else record
   found, truth = tasks.answers(record, rules, values), next(want[k] for k in TRUTHS if k in want)
   alone = "captions" in want and isinstance(found, str)  # a list of one elsewhere scores a third
   assert ([found] if alone else found) == truth
