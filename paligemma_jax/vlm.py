@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from paligemma_jax import errors, exchange, sharding, structs
-from paligemma_jax.checkpoint import formats
+from paligemma_jax.checkpoint import adapt, formats
 from paligemma_jax.checkpoint import load as loading
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import grammar
@@ -74,19 +74,14 @@ def load(
     raise errors.UserError(
       f"{ckpt} holds only part of a model ({len(source.shapes)} tensors); a whole one is needed here"
     )
-  overrides = dict(config or {})
-  known = (*variants.SETTINGS, "resize", "alpha", "res")
-  for key in overrides:
-    if key not in known:
-      raise errors.UserError(f'config: "{key}" is unknown{errors.did_you_mean(key, known)}')
-  resize, alpha = overrides.pop("resize", None), overrides.pop("alpha", None)
-  model_config = source.config.replace(**overrides)
+  settings, preprocessing = adapt.settings(config or {})
+  model_config = source.config.replace(**settings)
   if mesh is None and len(jax.devices()) > 1:
     mesh = sharding.make_mesh({"data": 1, "fsdp": -1, "tensor": 1})
   rules = rules if mesh is not None else None
   params = loading.load_params(source, model_config, param_dtype, mesh, rules)
   model = paligemma.PaliGemma(model_config, dtype or default_dtype(), rules=rules)
-  processor = make_processor(source, model_config, tokenizer, resize, alpha)
+  processor = make_processor(source, model_config, tokenizer, **preprocessing)
   return VLM(model, params, processor, model_config, find_codec(source, codec), mesh)
 
 

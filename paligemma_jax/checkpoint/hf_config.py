@@ -312,7 +312,7 @@ def _write_decoder(llm: variants.DecoderConfig, num_image_tokens: int, dtype: st
     if set_:
       raise errors.UserError(
         f"transformers' Gemma 1 has no {', '.join(f'{k} ({v})' for k, v in set_.items())}; "
-        "write an npz or orbax checkpoint, or load with config= to turn it off"
+        "write an npz or orbax checkpoint, or turn it off (convert --set, pg.load(config=…))"
       )
     return d
   # Without a window: layer_types say so, and sliding_window stays a number, since null crashes

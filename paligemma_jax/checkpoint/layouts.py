@@ -171,5 +171,5 @@ def _told(recogniser, arrays, where: str):
       f"{where}: tensor {e.args[0]} is missing (found {len(arrays)} under: {source.listed(tops)}); "
       "the file is incomplete or holds no PaliGemma"
     ) from e
-  except (ValueError, IndexError) as e:
+  except (ValueError, IndexError, errors.UserError) as e:
     raise errors.UserError(f"{where}: {e}; the file holds no PaliGemma that is known") from e

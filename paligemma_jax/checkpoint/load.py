@@ -8,11 +8,9 @@ import numpy as np
 from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from paligemma_jax import errors, sharding
-from paligemma_jax.checkpoint import lazy, source
+from paligemma_jax.checkpoint import adapt, lazy, source
 from paligemma_jax.models import variants
 
-POSEMB = "img/pos_embedding"
-TABLE = "llm/embedder/input_embedding"
 _ALIGN = 64  # bytes; the CPU backend takes a NumPy array over without a copy when aligned to this
 
 
@@ -48,7 +46,7 @@ def load_params(
     UserError: a tensor is missing, unexpected, mis-shaped or not finite, or the file is damaged.
   """
   wanted = variants.param_shapes(config)
-  found = adapt(src, config, extend_vocab)
+  found = adapt.fitted(src, config, extend_vocab)
   towers = {name.split("/")[0] for name in found}
   if src.config is None:  # a tower alone; a bare SigLIP has no head
     wanted = {n: s for n, s in wanted.items() if n.split("/")[0] in towers}
@@ -127,82 +125,14 @@ def _aligned(shape, dtype: np.dtype) -> np.ndarray:
   return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def adapt(src: source.Source, config: variants.ModelConfig, extend_vocab: bool) -> dict:
-  """The source's arrays, fitted to another resolution and, when asked, a larger vocabulary."""
-  found = dict(src.arrays)
-  posemb = found.get(POSEMB)
-  tokens = config.img.num_tokens
-  if posemb is not None and len(posemb.shape) == 3 and posemb.shape[1] != tokens:
-    wide = np.asarray(posemb).astype(np.float32)
-    found[POSEMB] = _InMemory(resample_posemb(wide, config.img.grid))
-  table, rows = found.get(TABLE), config.llm.vocab_size
-  if extend_vocab and table is not None and table.shape[0] < rows:
-    found[TABLE] = _Extended(table, rows)
-  return found
-
-
-def resample_posemb(x: np.ndarray, grid: int) -> np.ndarray:
-  """Position embedding [1, n, W] of a square grid -> [1, grid * grid, W].
-
-  Linear with aligned corners: the outermost patches keep their embedding.
-  Source: big_vision models/vit.py, which calls scipy.ndimage.zoom(order=1).
-
-  Raises:
-    ValueError: n is no square.
-  """
-  old = math.isqrt(x.shape[1])
-  if old**2 != x.shape[1]:
-    raise ValueError(f"{x.shape[1]} positions are no square grid")
-  if old == grid:
-    return x
-  table = x.reshape(old, old, -1).astype(np.float64)
-  at = np.arange(grid) * ((old - 1) / max(1, grid - 1))
-  low = np.minimum(at.astype(int), max(0, old - 2))
-  high, weight = np.minimum(low + 1, old - 1), at - low
-  rows = table[low] * (1 - weight)[:, None, None] + table[high] * weight[:, None, None]
-  both = rows[:, low] * (1 - weight)[None, :, None] + rows[:, high] * weight[None, :, None]
-  return both.reshape(1, grid * grid, -1).astype(x.dtype)
-
-
-class _InMemory(lazy.Array):
-  """An array that is there already."""
-
-  def __init__(self, x: np.ndarray):
-    self.x, self.shape, self.dtype = x, x.shape, x.dtype
-
-  def read(self, index):
-    """See `lazy.Array.read`."""
-    return self.x[index]
-
-
-class _Extended(lazy.Array):
-  """A table with random rows after its own."""
-
-  def __init__(self, table: lazy.Array, rows: int):
-    self.table, self.dtype, self.shape = table, table.dtype, (rows, table.shape[1])
-    more = np.random.default_rng(0).normal(size=(rows - table.shape[0], table.shape[1]))
-    self.more = (0.02 * more).astype(np.float32).astype(table.dtype)
-
-  def read(self, index):
-    """See `lazy.Array.read`."""
-    first, columns = index
-    own = self.table.shape[0]
-    parts = []
-    if first.start < own:
-      parts.append(self.table.read((slice(first.start, min(first.stop, own)), columns)))
-    if first.stop > own:
-      parts.append(self.more[max(0, first.start - own) : first.stop - own, columns])
-    return np.concatenate(parts) if parts else self.more[:0, columns]
-
-
 def _compare(src: source.Source, config: variants.ModelConfig, found, wanted):
   shapes = {name: tuple(x.shape) for name, x in found.items()}
   advice = "Is it a checkpoint of another variant, or incomplete?"
   if src.config is not None:
-    sizes = {n: s for n, s in src.shapes.items() if n != POSEMB}
-    asked = {n: s for n, s in variants.param_shapes(config).items() if n != POSEMB}
+    sizes = {n: s for n, s in src.shapes.items() if n != adapt.POSEMB}
+    asked = {n: s for n, s in variants.param_shapes(config).items() if n != adapt.POSEMB}
     if sizes != asked and src.config.name != config.name:
       advice = f"It holds {src.config.name}, the config asks for {config.name}; choose that variant"
-  elif shapes.get(TABLE, (0,))[0] < wanted.get(TABLE, (0,))[0]:
+  elif shapes.get(adapt.TABLE, (0,))[0] < wanted.get(adapt.TABLE, (0,))[0]:
     advice = "A bare Gemma: its table can be extended with random rows (extend_vocab)"
   source.compare(src.path, shapes, wanted, advice)

@@ -2,9 +2,11 @@
 
   paligemma convert paligemma-3b-pt-224.npz pt_224/ --tokenizer tokenizer.model
   paligemma convert runs/mine mine.npz --dtype bfloat16
+  paligemma convert pt_448.npz mine.npz --set final_logits_softcap=30 --set resize=bicubic
 
 DST ending in .npz means big_vision; a folder means Hugging Face unless --to says otherwise. One
-slice of a tensor is in memory at a time, and DST appears when it is complete.
+slice of a tensor is in memory at a time, and DST appears when it is complete. --set says what the
+shapes cannot tell; it is stored in DST and used when that is opened.
 """
 
 import argparse
@@ -20,6 +22,13 @@ _ALPHA_NOTES = {  # of a folder for transformers, by the processor's `alpha`
 }
 
 
+# Those of `checkpoint.adapt`, which is slow to import.
+_SETTINGS = (
+  "attn_logits_softcap, final_logits_softcap, sliding_window, query_pre_attn_norm, resize,"
+)
+_SETTINGS += " alpha, res"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds this command's options."""
   parser.set_defaults(run=run)
@@ -30,18 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as stored"
   )
   parser.add_argument(
+    "--set",
+    metavar="KEY=VALUE",
+    action="append",
+    default=[],
+    help="a setting of the model or its preprocessing (any number of times): " + _SETTINGS,
+  )
+  parser.add_argument(
     "--tokenizer", metavar="FILE|DIR", help="default: beside SRC, else $PALIGEMMA_TOKENIZER"
   )
 
 
 def run(args: argparse.Namespace) -> None:
   """Converts."""
-  from paligemma_jax.checkpoint import formats
+  from paligemma_jax.checkpoint import adapt, formats
+  from paligemma_jax.processing import hub_files
 
+  model, preprocessing = adapt.settings(adapt.parse(args.set))
   source = formats.open(args.src)
   if source.config is None:
     raise errors.UserError(f"{args.src} holds a part of a model; a whole one is needed here")
-  processor = _processor(source, args.tokenizer)
+  source = adapt.changed(source, model)
+  processor = _processor(source, args.tokenizer, preprocessing)
+  source.assets.pop(
+    hub_files.PROCESSOR, None
+  )  # what it says is written in the spelling of release 4
   assets = {**source.assets, **processor.to_files()}  # the mask codec goes along
   formats.convert(source, args.dst, to=args.to, dtype=args.dtype, assets=assets)
   print(f"{args.dst}: {source.config.name}")
@@ -53,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     print(note, file=sys.stderr)
 
 
-def _processor(source, tokenizer: str | None):
+def _processor(source, tokenizer: str | None, preprocessing: dict[str, str]):
   """What reads pictures and prompts for the model; its files go with the weights."""
   from paligemma_jax.processing import processor
 
@@ -63,6 +85,7 @@ def _processor(source, tokenizer: str | None):
     num_image_tokens=source.config.img.num_tokens,
     tokenizer=tokenizer,
     place=source.path,
+    **preprocessing,
   )
   if made.tokenizer:
     made.tokenizer.check_rows(source.config.llm.vocab_size)

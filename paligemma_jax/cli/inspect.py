@@ -63,7 +63,7 @@ def _summary(source) -> list[tuple[str, str]]:
     rows += [(name, _setting(getattr(config.llm, name))) for name in variants.SETTINGS]
   if "step" in source.meta:
     rows.append(("step", str(source.meta["step"])))
-  rows += _preprocessing(source.assets, str(source.path))
+  rows += _preprocessing(source)
   files = [f"{name} ({runtime.size(len(data))})" for name, data in sorted(source.assets.items())]
   rows.append(("assets", ", ".join(files) or "none: give --tokenizer where one is needed"))
   return rows
@@ -81,13 +81,13 @@ def _setting(value) -> str:
   return "off" if value in (0, 0.0) else str(value)
 
 
-def _preprocessing(assets: dict[str, bytes], place: str) -> list[tuple[str, str]]:
+def _preprocessing(source) -> list[tuple[str, str]]:
   """How pictures and prompts are prepared, as recorded beside the weights."""
-  found = hub_files.read_preprocessing(assets, place)
-  if found.resize is None:
+  if not {hub_files.PREPROCESSOR, hub_files.PROCESSOR} & set(source.assets):
     return []
-  rows = [("resize", found.resize), ("alpha", found.alpha or "drop")]
-  return rows + ([("text_len", str(found.text_len))] if found.text_len else [])
+  found = hub_files.read_preprocessing(source.assets, source.path)
+  rows = [("resize", found.resize), ("alpha", found.alpha), ("text_len", found.text_len)]
+  return [(name, str(value)) for name, value in rows if value]
 
 
 def _count(shapes) -> int:

@@ -7,10 +7,28 @@ arXiv:2403.08295 table 1, Gemma 2 arXiv:2408.00118 table 1, SigLIP So400m/14 arX
 
 import dataclasses
 import math
+import numbers
 from typing import Any
+
+from paligemma_jax import errors
 
 VOCAB_SIZE = 257_152  # 256000 pieces of Gemma, 1024 <loc….>, 128 <seg…>
 QUERY_NORMS = ("rsqrt_head_dim", "rsqrt_emb_per_head")
+
+
+# What shapes cannot tell of a decoder; `pg.load(config=…)` may override these.
+SETTINGS = ("attn_logits_softcap", "final_logits_softcap", "sliding_window", "query_pre_attn_norm")
+
+
+def _check_sizes(config):
+  for f in dataclasses.fields(config):
+    x = getattr(config, f.name)
+    if f.type is int and f.name not in SETTINGS and not (_is(x, numbers.Integral) and x > 0):
+      raise errors.UserError(f"{f.name} is {x!r}; give a number from 1")
+
+
+def _is(x: Any, kind: type) -> bool:
+  return isinstance(x, kind) and not isinstance(x, bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +41,11 @@ class ImageConfig:
   num_heads: int
   patch_size: int  # pixels; stride is the same
   res: int  # pixels a side; what the position embedding was made for
+
+  def __post_init__(self):
+    _check_sizes(self)
+    if self.res < self.patch_size:
+      raise errors.UserError(f"res is {self.res}, less than one patch of {self.patch_size} pixels")
 
   @property
   def grid(self) -> int:
@@ -58,8 +81,16 @@ class DecoderConfig:
   query_pre_attn_norm: str = "rsqrt_head_dim"  # or "rsqrt_emb_per_head", (D/N)^-0.5
 
   def __post_init__(self):
+    _check_sizes(self)
+    for name in ("attn_logits_softcap", "final_logits_softcap"):
+      x = getattr(self, name)
+      if not _is(x, numbers.Real) or not 0 <= x < math.inf:
+        raise errors.UserError(f"{name} is {x!r}; give a number, 0 for off")
+    if not _is(self.sliding_window, numbers.Integral) or self.sliding_window < 0:
+      raise errors.UserError(f"sliding_window is {self.sliding_window!r}; give tokens, 0 for off")
     if self.query_pre_attn_norm not in QUERY_NORMS:
-      raise ValueError(f"query_pre_attn_norm {self.query_pre_attn_norm!r} is not of {QUERY_NORMS}")
+      more = errors.did_you_mean(self.query_pre_attn_norm, QUERY_NORMS)
+      raise errors.UserError(f'query_pre_attn_norm "{self.query_pre_attn_norm}" is unknown{more}')
 
   @property
   def query_scale(self) -> float:
@@ -70,10 +101,6 @@ class DecoderConfig:
       else self.width // self.num_heads
     )
     return dim**-0.5
-
-
-# What shapes cannot tell of a decoder; `pg.load(config=…)` may override these.
-SETTINGS = ("attn_logits_softcap", "final_logits_softcap", "sliding_window", "query_pre_attn_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +292,7 @@ def recognise_decoder(shapes: dict[str, tuple[int, ...]]) -> DecoderConfig:
 
 
 def _sizes(img: ImageConfig) -> ImageConfig:
-  return dataclasses.replace(img, res=0)
+  return dataclasses.replace(img, res=img.patch_size)
 
 
 def _dims(llm: DecoderConfig) -> DecoderConfig:

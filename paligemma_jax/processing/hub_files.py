@@ -16,6 +16,10 @@ _OURS = "paligemma_jax"  # our key in it: what transformers has no word for
 _RESAMPLE = {"bicubic": 3, "bilinear": 2, "bilinear_antialias": 2}  # Pillow's numbers
 _RESIZE = {3: "bicubic", 2: "bilinear_antialias"}  # Pillow's bilinear is the antialiased one
 
+# Steps that are taken, and steps that are not.
+_FIXED = {"do_resize": True, "do_rescale": True, "do_normalize": True}
+_FIXED |= {"do_center_crop": False, "do_pad": False}
+
 
 class Preprocessing(NamedTuple):
   """What the files record; None where they do not."""
@@ -61,20 +65,35 @@ def read_preprocessing(files: dict[str, bytes], place: str = "") -> Preprocessin
   Raises:
     errors.UserError: not JSON, or a preprocessing that is not PaliGemma's.
   """
-  found, name = None, PREPROCESSOR
-  if PREPROCESSOR in files:
-    found = _parse(files, PREPROCESSOR, place)
-  elif PROCESSOR in files:
-    found, name = _parse(files, PROCESSOR, place).get("image_processor"), PROCESSOR
-  if found is None:
+  found = {n: _parse(files, n, place) for n in (PREPROCESSOR, PROCESSOR) if n in files}
+  if PROCESSOR in found:
+    found[PROCESSOR] = found[PROCESSOR].get("image_processor")
+  found = {n: d for n, d in found.items() if d is not None}
+  if not found:
     return Preprocessing()
-  name = f"{place}/{name}" if place else name
+  both = [_read(d, f"{place}/{n}" if place else n) for n, d in found.items()]
+  told = [(p.res, d.get("resample", 3)) for p, d in zip(both, found.values())]
+  if told[0] != told[-1]:
+    raise errors.UserError(
+      f"{place or 'processor'}: {PREPROCESSOR} and {PROCESSOR} disagree (pixels, resample: {told[0]} "
+      f"and {told[1]}), and so do releases of transformers about which counts; remove one"
+    )
+  return both[0]
+
+
+def _read(found: dict, name: str) -> Preprocessing:
+  """One description of preprocessing, from the file `name`."""
   try:
     size, ours = found.get("size"), found.get(_OURS) or {}
     sides = [size, size] if isinstance(size, int) else [size["height"], size["width"]]
     for key in ("image_mean", "image_std"):
       if any(abs(v - 0.5) > 1e-6 for v in found.get(key) or []):
         raise errors.UserError(f"{name}: {key} is {found[key]}, PaliGemma's is 0.5 throughout")
+    for key, value in _FIXED.items():
+      if found.get(key) not in (None, value):
+        raise errors.UserError(f"{name}: {key} is {found[key]}, PaliGemma's is {value}")
+    if abs((found.get("rescale_factor") or 1 / 255) - 1 / 255) > 1e-9:
+      raise errors.UserError(f"{name}: rescale_factor is {found['rescale_factor']}, not 1/255")
     resize = ours.get("resize") or _RESIZE.get(int(found.get("resample", 3)))
     sides = [_positive(side) for side in sides]
     tokens, text_len = (

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import errors, sharding
-from paligemma_jax.checkpoint import formats, lazy, load
+from paligemma_jax.checkpoint import adapt, formats, lazy, load
 from tests import golden, toy
 from tests.checkpoint import toys
 
@@ -94,14 +94,14 @@ def test_donating_what_was_loaded_changes_no_other_array(tmp_path):
 @pytest.mark.parametrize("grid", [8, 6, 3])
 def test_resampled_position_embeddings_equal_the_reference(grid):
   ops = golden.io("ops")
-  found = load.resample_posemb(ops["posemb/old"], grid)
+  found = adapt.resample_posemb(ops["posemb/old"], grid)
   np.testing.assert_allclose(found, ops[f"posemb/new{grid}x{grid}"], atol=1e-6)
 
 
 def test_resampling_keeps_corners_and_the_same_grid():
   x = np.random.default_rng(0).normal(size=(1, 16, 5)).astype(np.float32)
-  assert load.resample_posemb(x, 4) is x
-  y = load.resample_posemb(x, 7)
+  assert adapt.resample_posemb(x, 4) is x
+  y = adapt.resample_posemb(x, 7)
   np.testing.assert_array_equal(y[0, [0, 6, 42, 48]], x[0, [0, 3, 12, 15]])
   np.testing.assert_allclose(y[0, 1], (x[0, 0] + x[0, 1]) / 2, rtol=1e-6)
 
@@ -109,7 +109,7 @@ def test_resampling_keeps_corners_and_the_same_grid():
 def test_another_resolution_resamples_on_load(tmp_path):
   cfg, flat = toys.write(tmp_path / "x.npz", dtype="bfloat16")
   found = flat_of(load.load_params(formats.open(tmp_path / "x.npz"), cfg.replace(res=56)))
-  wanted = load.resample_posemb(flat["img/pos_embedding"].astype(np.float32), 4)
+  wanted = adapt.resample_posemb(flat["img/pos_embedding"].astype(np.float32), 4)
   np.testing.assert_array_equal(found["img/pos_embedding"], wanted)
 
 

@@ -125,6 +125,28 @@ def test_inspect_knows_a_part_of_a_model(ckpt, run, tmp_path):
   assert "a part: img" in shown and "llm/" not in shown
 
 
+def test_convert_says_what_the_shapes_cannot_tell(ckpt, run, refuse, tmp_path):
+  sets = ("--set", "final_logits_softcap=30", "--set", "resize=bilinear", "--set", "alpha=white")
+  run("convert", ckpt, tmp_path / "a.npz", *sets)
+  for path in (tmp_path / "a.npz", tmp_path / "b"):
+    said = run("inspect", path)
+    for row in (
+      "final_logits_softcap  30.0",
+      "resize                bilinear\n",
+      "alpha                 white",
+    ):
+      assert row in said
+    if path.name == "a.npz":
+      run("convert", path, tmp_path / "b", "--to", "orbax")  # it travels on
+  wrong = ("convert", ckpt, tmp_path / "c", "--set")
+  assert "transformers' Gemma 1 has no final_logits_softcap" in refuse(
+    *wrong, "final_logits_softcap=9"
+  )
+  assert 'resize "bicubik" is unknown; did you mean "bicubic"?' in refuse(*wrong, "resize=bicubik")
+  assert 'did you mean "sliding_window"? Known:' in refuse(*wrong, "window=4")
+  assert not (tmp_path / "c").exists()
+
+
 def test_a_workdir_converts_to_a_folder_that_answers_the_same(workdir, run, tmp_path, pictures):
   run("convert", workdir, tmp_path / "hf")
   run("convert", tmp_path / "hf", tmp_path / "back.npz", "--dtype", "bfloat16")

@@ -196,12 +196,31 @@ def test_a_published_hub_folder_is_bicubic_and_an_npz_bilinear():
     (b'{"size": 224, "paligemma_jax": {"alpha": 3}}', "not the preprocessing"),
     (b'{"size": 224, "resample": 1}', "resample 1 is not supported"),
     (b'{"size": 224, "image_mean": [0.48, 0.46, 0.41]}', "image_mean"),
+    (b'{"size": 224, "do_normalize": false}', "do_normalize is False, PaliGemma's is True"),
+    (b'{"size": 224, "do_rescale": false}', "do_rescale is False"),
+    (b'{"size": 224, "do_center_crop": true}', "do_center_crop is True"),
+    (b'{"size": 224, "rescale_factor": 1}', "rescale_factor is 1, not 1/255"),
   ],
 )
 def test_a_foreign_preprocessing_is_named(content, words):
   with pytest.raises(errors.UserError, match=words) as e:
     processor_lib.Processor.from_files({"preprocessor_config.json": content}, place="ckpt")
   assert str(e.value).startswith("ckpt/preprocessor_config.json: ")
+
+
+def test_two_files_that_disagree_are_refused():
+  """Release 4 reads the one and release 5 the other."""
+  hub = lambda **d: {"size": {"height": 28, "width": 28}, "resample": 3, **d}  # noqa: E731
+  files = lambda old, new: {  # noqa: E731
+    "preprocessor_config.json": json.dumps(old).encode(),
+    "processor_config.json": json.dumps({"image_processor": new}).encode(),
+  }
+  assert processor_lib.Processor.from_files(files(hub(), hub(image_mean=[0.5]))).res == 28
+  for other in (hub(resample=2), hub(size=56)):
+    with pytest.raises(
+      errors.UserError, match="ckpt: preprocessor_config.json and processor_config"
+    ):
+      processor_lib.Processor.from_files(files(hub(), other), place="ckpt")
 
 
 def test_a_missing_tokenizer_is_an_error_only_when_it_is_needed(monkeypatch):
