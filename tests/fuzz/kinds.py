@@ -38,7 +38,7 @@ def damaged(by_file: Mapping[str, Sequence[str]]) -> Callable[[random.Random], S
 
   def damage(rng: random.Random):
     pattern = rng.choice(list(by_file))
-    path = rng.choice(sorted(pathlib.Path().glob(pattern)))
+    path = rng.choice(sorted(p for p in pathlib.Path().glob(pattern) if p.is_file()))
     write(path, mutations.by_name(rng, path.name, path.read_bytes()))
     return by_file[pattern]
 
@@ -348,6 +348,13 @@ def _example():
   return names["get_config"]()
 
 
+def _make_run():
+  from paligemma_jax.cli import main
+
+  _make_configs()
+  assert main.main(shlex.split(f"train --config cfg.py:a=1 --workdir run {_SMALL}")) == 0
+
+
 COMMANDS = (
   "inspect hf", "inspect m.npz", "convert hf out.npz --dtype bfloat16", "convert m.npz out --tokenizer hf --to hf",
   "data check text.jsonl --tokenizer hf --text-len 64", "data check --config cfg.py:a=1 --out out.html",
@@ -414,6 +421,16 @@ KINDS = types.MappingProxyType({
     "json/*": ["data check text.jsonl --text-len 64 --tokenizer json"],
     "hf/*token*": _READ, "hf/*processor*": _READ,
   })),
-  "configs": Kind(_make_configs, [_SHOW], _damage_config),
+    "runs": Kind(
+      _make_run,
+      ["inspect run", "inspect run run", "convert run out.npz"],
+      damaged(
+        {
+          "run/*.json*": ["inspect run run"],
+          "run/checkpoints/**/*": ["inspect run", "convert run out.npz"],
+        }
+      ),
+    ),
+"configs": Kind(_make_configs, [_SHOW], _damage_config),
   "argv": Kind(_make_all, [c for c in COMMANDS if not c.startswith(("plan", "codec decode"))], _damage_argv),
 })  # fmt: skip

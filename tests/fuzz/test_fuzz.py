@@ -11,7 +11,7 @@ from paligemma_jax import errors
 from paligemma_jax.cli import inspect
 from tests.fuzz import harness, kinds, mutations
 
-COMPILES = ("jsonl", "configs", "argv")  # which takes seconds
+COMPILES = ("jsonl", "runs", "configs", "argv")  # which takes seconds
 
 
 def faults(results):
