@@ -6,6 +6,7 @@ metrics-00001.jsonl, … instead of metrics.jsonl. Readers take both.
 """
 
 import functools
+import json
 import os
 import pathlib
 import re
@@ -133,6 +134,22 @@ def read_lines(path: Path) -> list[bytes]:
   """The whole lines of a file and of its parts, in order; a torn last one is left out."""
   files = _files(path)
   return [line for number in sorted(files) for line in _whole(files[number].read_bytes())]
+
+
+def of_step(line: bytes, path: Path) -> dict[str, float]:
+  """What a line of metrics.jsonl says: its "step" and other numbers, by name.
+
+  Raises:
+    errors.UserError: something else; `path` is where it stands.
+  """
+  try:
+    found = json.loads(line)
+    if found["step"] >= 0 and [value + 0.0 for value in found.values()]:
+      return found
+  except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+    pass
+  shown = line[:60].decode(errors="replace")
+  raise errors.UserError(f'{path}: a line is no object of numbers, "step" among them: {shown}')
 
 
 def keep_lines(path: Path, is_kept: Callable[[bytes], bool]) -> None:

@@ -57,9 +57,13 @@ def open(path: str) -> source.Source:
     if manifest.read(step) is not None:
       raise errors.UserError(f"{step} cannot be used: {wrong}. Choose another step")
     manifest.log.warning("%s is not verified: %s", step, wrong)
-  arrays = _open_arrays(step / _STATE)
-  meta = _read_json(step / "meta" / "metadata")
-  model = meta.pop(_MODEL, None)
+  try:
+    arrays = _open_arrays(step / _STATE)
+    meta = _read_json(step / "meta" / "metadata")
+    model = meta.pop(_MODEL, None)
+  except (ValueError, LookupError, TypeError, AttributeError) as e:
+    reason = str(e).rsplit(": ", 1)[-1]
+    raise errors.UserError(f"{step} is damaged ({reason}). Choose another step") from e
   arrays, kind = layouts.normalise(arrays, "", str(step))
   config = variants.ModelConfig.from_dict(model) if model else layouts.recognise(arrays, str(step))
   layouts.check(arrays, kind, config, str(step))

@@ -51,7 +51,7 @@ def write_report(workdir: str | os.PathLike) -> storage.Path:
 
 def _read_lines(path: storage.Path) -> list[dict]:
   """Whole lines of metrics.jsonl; of a step that was run twice (after a restart) the later stays."""
-  lines = [json.loads(line) for line in storage.read_lines(path)]
+  lines = [storage.of_step(line, path) for line in storage.read_lines(path)]
   latest = {(line["step"], key): line[key] for line in lines for key in line if key != "step"}
   by_step: dict[int, dict] = {}
   for (step, key), value in latest.items():

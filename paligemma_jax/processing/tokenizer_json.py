@@ -103,8 +103,13 @@ def to_model(data: bytes, name: str) -> bytes:
     spec = json.loads(data)
     core, added = spec["model"], {t["id"]: t["content"] for t in spec["added_tokens"]}
     pieces = {i: piece for piece, i in core["vocab"].items()} | added
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in core["merges"]]
-  except (ValueError, KeyError, TypeError, AttributeError):
+    merges = [m.split(" ") if isinstance(m, str) else m for m in core["merges"]]
+    merged = [left + right for left, right in merges]
+    if not all(isinstance(text, str) for text in (*pieces.values(), *merged)):
+      raise TypeError
+    if not all(type(i) is int for i in pieces):
+      raise TypeError
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     raise errors.UserError(
       f"{name}: not a complete tokenizer.json ({len(data)} bytes); fetch the file again"
     ) from None
@@ -117,8 +122,8 @@ def to_model(data: bytes, name: str) -> bytes:
   _check_ids(pieces, size, name)
 
   rank = {}
-  for left, right in merges:
-    rank.setdefault(left + right, len(rank))
+  for piece in merged:
+    rank.setdefault(piece, len(rank))
   model = proto.ModelProto()
   for i in range(size):
     piece, kind = _typed(pieces, i, i in added)

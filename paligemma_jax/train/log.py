@@ -20,13 +20,14 @@ EVAL = "eval/"  # a score's key in metrics.jsonl is eval/NAME/METRIC
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """Returns the whole lines of `workdir`/metrics.jsonl or its parts, in order; no torn last line."""
-  return [json.loads(line) for line in storage.read_lines(storage.path(workdir) / METRICS)]
+  path = storage.path(workdir) / METRICS
+  return [storage.of_step(line, path) for line in storage.read_lines(path)]
 
 
 def truncate_metrics(workdir: str | os.PathLike, step: int) -> None:
   """Drops the lines of steps after `step`: the run goes on from there and writes them again."""
-  is_kept = lambda line: json.loads(line)["step"] <= step
-  storage.keep_lines(storage.path(workdir) / METRICS, is_kept)
+  path = storage.path(workdir) / METRICS
+  storage.keep_lines(path, lambda line: storage.of_step(line, path)["step"] <= step)
 
 
 class Log:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -36,8 +37,8 @@ def read(workdir: str | os.PathLike) -> Run:
   path = storage.path(workdir) / "config.json"
   try:
     config = leaves(json.loads(path.read_text()))
-    config["seed"]
-  except (OSError, ValueError, KeyError, AttributeError):
+    config["seed"] + 0, config.get("checkpoint.best", "") + ""
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
     raise errors.UserError(
       f"{workdir} is no workdir of a training: it has no config.json of one; several checkpoints"
       " are looked at one by one"
@@ -117,6 +118,8 @@ def _word(value: Any) -> str:
 
 
 def _mean(values: list[float]) -> str:
+  if not all(map(math.isfinite, values)):  # a run that diverged; statistics cannot
+    return "not finite"
   return f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}"
 
 

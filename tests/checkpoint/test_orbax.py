@@ -250,6 +250,15 @@ def test_a_damaged_step_is_an_error_when_its_parameters_are_loaded(tmp_path):
     formats.load_params(formats.open(tmp_path / "x"), cfg)
 
 
+@pytest.mark.parametrize("name", ["meta/metadata", "state/_METADATA", "state/manifest.ocdbt"])
+def test_a_step_whose_description_is_damaged_is_named(tmp_path, name):
+  toys.write(tmp_path / "x", format="orbax")
+  path = tmp_path / "x/0" / name
+  path.write_bytes(b"\xff" * path.stat().st_size)
+  with pytest.raises(errors.UserError, match=r"x/0 is damaged \(.*Choose another step"):
+    formats.open(tmp_path / "x")
+
+
 def test_a_failed_save_is_raised_by_the_next_call(tmp_path, monkeypatch):
   def write(*_):
     raise OSError("disk full")

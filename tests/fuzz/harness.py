@@ -8,6 +8,7 @@ in which nothing is new or changed. Everything else is a fault.
 import contextlib
 import importlib
 import io
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -204,7 +205,8 @@ def _listing() -> dict[str, tuple]:
 
 @contextlib.contextmanager
 def _captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
-  """Yields what Python writes to stdout and stderr. Libraries in C, which decode, are not heard."""
+  """Yields what Python writes to stdout and stderr. Libraries in C are not heard."""
+  logging.disable()  # warnings may precede the one line
   with open(os.devnull, "w") as null, io.StringIO() as out, io.StringIO() as err:
     kept = os.dup(2)
     try:
@@ -214,6 +216,7 @@ def _captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
     finally:
       os.dup2(kept, 2)
       os.close(kept)
+      logging.disable(logging.NOTSET)
 
 
 def _status(key: str) -> int | None:

@@ -1,5 +1,6 @@
 """The vocabulary: Gemma's layout of ids, what users type, damaged files."""
 
+import json
 import pickle
 
 import pytest
@@ -137,6 +138,31 @@ def half_of_the_locs() -> bytes:
   for i in range(512):
     model.pieces.add(piece=f"<loc{i:04d}>", score=0, type=PIECE.USER_DEFINED)
   return model.SerializeToString()
+
+
+def changed_json(change) -> bytes:
+  """A tokenizer.json whose parsed content `change` has changed in place."""
+  spec = json.loads(toy.tokenizer().to_files()["tokenizer.json"])
+  change(spec)
+  return json.dumps(spec).encode()
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda spec: spec["added_tokens"][3].update(content=7),
+    lambda spec: spec["added_tokens"][3].update(id="3"),
+    lambda spec: spec["model"]["vocab"].update(a=[5]),
+    lambda spec: spec["model"]["vocab"].update(a=5.5),
+    lambda spec: spec["model"]["merges"].append(["a", 5]),
+    lambda spec: spec["model"]["merges"].append("a b c"),
+    lambda spec: spec["model"].update(merges=None),
+    lambda spec: spec.update(model=[]),
+  ],
+)
+def test_a_tokenizer_json_with_a_part_of_another_type_is_named(change):
+  with pytest.raises(errors.UserError, match="t.json: not a complete tokenizer.json"):
+    tokenizer_lib.Tokenizer.from_bytes(changed_json(change), "t.json")
 
 
 @pytest.mark.parametrize(

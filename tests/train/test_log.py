@@ -3,6 +3,9 @@
 import io
 import json
 
+import pytest
+
+from paligemma_jax import errors
 from paligemma_jax.train import log as logs
 
 
@@ -77,6 +80,26 @@ def test_metrics_are_whole_lines_and_resuming_drops_later_ones(tmp_path):
     {"step": 2, "eval/val/accuracy": 0.5},
   ]
   assert (tmp_path / logs.METRICS).read_text().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    b"nonsense",
+    b"[1]",
+    b'{"loss": 1}',
+    b'{"step": "one"}',
+    b'{"step": 1, "loss": "low"}',
+    b'{"step": 1, "loss": 1' + b"0" * 400 + b"}",
+    b'{"step": 1, "a": ' + b"[" * 9999 + b"]" * 9999 + b"}",
+    b'{"step": 1, "loss": "\xff"}',
+  ],
+)
+def test_a_line_that_no_run_has_written_is_named(tmp_path, line):
+  (tmp_path / logs.METRICS).write_bytes(b'{"step": 1, "loss": 1.0}\n' + line + b"\n")
+  for read in (logs.read_metrics, lambda workdir: logs.truncate_metrics(workdir, 1)):
+    with pytest.raises(errors.UserError, match="metrics.jsonl: a line is no object of numbers"):
+      read(tmp_path)
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):

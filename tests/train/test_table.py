@@ -1,6 +1,7 @@
 """Several workdirs side by side, worked out by hand."""
 
 import json
+import math
 
 import pytest
 
@@ -71,7 +72,17 @@ def test_inspect_compares_several_workdirs(sweep, capsys):
   assert len(shown) == 5 and shown[-1].startswith("2 seeds ")
 
 
+def test_seeds_that_diverged_have_no_mean(tmp_path):
+  runs = [make(tmp_path / f"{seed}", seed, 0.1, [seed / 0.5, math.inf], []) for seed in (0, 1)]
+  assert table.rows([table.read(workdir) for workdir in runs])[-1][3] == "not finite"
+
+
 def test_what_is_no_workdir_is_named(sweep, tmp_path):
+  config = json.loads((sweep[0] / "config.json").read_text())
+  for change in ({"seed": "none"}, {"checkpoint": {"best": ["val/accuracy"]}}):
+    (sweep[0] / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(errors.UserError, match=f"{sweep[0]} is no workdir"):
+      table.read(sweep[0])
   (tmp_path / "hf").mkdir()
   (tmp_path / "hf/config.json").write_text('{"model_type": "paligemma"}')  # of a checkpoint
   for path in (tmp_path / "hf", tmp_path / "nowhere"):
