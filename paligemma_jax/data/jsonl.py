@@ -83,7 +83,7 @@ class Jsonl:
     """Where record i stands, e.g. "data.jsonl:17"."""
     return f"{self.path}:{self._table[i, 2]}"
 
-  def mended(self, i: int) -> list[str]:
+  def mended(self, i: int) -> list[tuple[str, str]]:
     """Nothing: its owner can edit it."""
     return []
 

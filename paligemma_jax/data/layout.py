@@ -68,7 +68,11 @@ class Layout:
     return self.max_images or len(self.image_features)
 
   def record(
-    self, features: Mapping[str, Any], place: str, folder: str = "", told: list[str] | None = None
+    self,
+    features: Mapping[str, Any],
+    place: str,
+    folder: str = "",
+    told: list[tuple[str, str]] | None = None,
   ) -> dict[str, Any]:
     """A record of the features of one example.
 
@@ -76,7 +80,7 @@ class Layout:
       features: plain values, nested dicts and lists; pictures as bytes or paths.
       place: where they stand, for errors.
       folder: what relative paths start from.
-      told: gets a sentence for every object whose box is cut or that is left out.
+      told: gets ("box cut" or "box left out", a sentence) for every object that is changed.
 
     Raises:
       errors.UserError: a feature is missing, boxes and labels differ in number, too many pictures.
@@ -132,22 +136,22 @@ def _in_float32(box: list[float], height: float, width: float) -> Box:
   return x0, y0, x1, y1
 
 
-def _inside(objects: list[dict], picture: str | bytes, told: list[str]) -> list[dict]:
+def _inside(objects: list[dict], picture: str | bytes, told: list[tuple[str, str]]) -> list[dict]:
   """The objects with their boxes cut to the picture, without those that have nothing in it."""
   try:
     height, width, _ = image.read_header(picture)
   except errors.UserError:
     return objects  # told when the picture is read
-  found = []
+  found, size = [], f"{width} x {height} pixels"
   for k, item in enumerate(objects):
     x0, y0, x1, y1 = item["box"]
     cut = [max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))]
     name = f"objects[{k}].box [{x0:g}, {y0:g}, {x1:g}, {y1:g}]"
     if not all(map(math.isfinite, item["box"])) or cut[0] >= cut[2] or cut[1] >= cut[3]:
-      told.append(f"{name} holds nothing of the picture of {width} x {height} pixels, left out")
+      told.append(("box left out", f"{name} holds nothing of the picture of {size}; left out"))
       continue
     if max(abs(a - b) for a, b in zip(cut, item["box"])) > _SLACK:
-      told.append(f"{name} cut to the picture of {width} x {height} pixels")
+      told.append(("box cut", f"{name} is cut to the picture of {size}"))
     found.append({**item, "box": cut})
   return found
 

@@ -15,7 +15,15 @@ from paligemma_jax.data import files, tasks
 from paligemma_jax.processing import boxes, tokenizer
 
 NOTES = frozenset(
-  ["edges", "mended", "empty prefix", "another answer", "trained on itself", "round trip"]
+  [
+    "edges",
+    "box cut",
+    "box left out",
+    "empty prefix",
+    "another answer",
+    "trained on itself",
+    "round trip",
+  ]
   + ["one colour", "few levels", "nothing to be seen"]
 )
 _TYPES = {str: "a string", list: "a list", dict: "an object", bool: "true or false"}
@@ -118,6 +126,15 @@ def _of_drafts(record, rules, answered):
   else:
     if answered and all(d.suffix is None for d in drafts):
       yield "no answer", f'it says that it has no answer ("{rules.suffix}"); leave it out'
+
+
+def of_mended(source, i: int) -> Iterator[tuple[str, str]]:
+  """What reading record i changes: one line for each kind, with the number of its boxes."""
+  by_kind = {}
+  for kind, text in source.mended(i):
+    by_kind.setdefault(kind, []).append(text)
+  for kind, texts in by_kind.items():
+    yield kind, texts[0] + (f", {len(texts) - 1} more of this record too" if texts[1:] else "")
 
 
 def of_texts(record: dict, rules: tasks.Rules) -> Iterator[tuple[str, str]]:

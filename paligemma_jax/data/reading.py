@@ -82,7 +82,7 @@ class Reader:
     seen = Seen(record)
     seen.problems += problems.of_record(record, self._rules, self._name)
     seen.problems += problems.of_texts(record, self._rules)
-    seen.problems += [("mended", text) for text in self._source.mended(i)]
+    seen.problems += problems.of_mended(self._source, i)
     if not any(kind in ("no image", "type image") for kind, _ in seen.problems):
       self._read_pictures(seen)
     return seen

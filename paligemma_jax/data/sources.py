@@ -42,8 +42,8 @@ class Source(Protocol):
   def place(self, i: int) -> str:
     """Where record i stands, e.g. "data.jsonl:17"."""
 
-  def mended(self, i: int) -> list[str]:
-    """What reading record i changes, a sentence each."""
+  def mended(self, i: int) -> list[tuple[str, str]]:
+    """What reading record i changes, as (kind, sentence)."""
 
   def content_hash(self) -> str:
     """Hex digest that changes when the records do."""

@@ -45,13 +45,13 @@ class _Store:
       raise IndexError(i)  # ends a loop over the source
     return self._record(int(i), [])
 
-  def mended(self, i: int) -> list[str]:
-    """What reading record i changes, a sentence each: boxes that are cut or left out."""
+  def mended(self, i: int) -> list[tuple[str, str]]:
+    """What reading record i changes, as (kind, sentence): boxes that are cut or left out."""
     told = []
     self._record(int(i), told)
     return told
 
-  def _record(self, i: int, told: list[str]) -> dict:
+  def _record(self, i: int, told: list[tuple[str, str]]) -> dict:
     try:
       record = self._layout.record(self._features(i), self.place(i), self.folder, told)
       return jsonl.with_bytes(record)

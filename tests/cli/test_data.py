@@ -1,6 +1,7 @@
 """`data import` and `data check`: what is said, and their options."""
 
 import json
+import pathlib
 import shutil
 
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from paligemma_jax.cli import main
 from tests import toy
+
+REPORTS = pathlib.Path(__file__).resolve().parents[1] / "data" / "reports"
 
 
 @pytest.fixture
@@ -201,3 +204,12 @@ def test_a_lone_file_is_not_told_to_set_a_config(tmp_path, capsys):
   assert main.main(["data", "check", str(file)]) == 2
   said = "".join(capsys.readouterr())
   assert "Rename the key\n" in said and "--config" not in said
+
+
+@pytest.mark.parity
+def test_check_of_parquet_whose_pictures_are_plain_structs(run, tmp_path, monkeypatch):
+  monkeypatch.chdir(REPORTS / "hf_parquet")
+  (tmp_path / "toy.model").write_bytes(toy.tokenizer().to_files()["tokenizer.model"])
+  config = f"cfg.py:path=plain_struct.parquet,tokenizer={tmp_path / 'toy.model'}"
+  said = run("data", "check", "--config", config)
+  assert "plain_struct.parquet" in said and "worth a look" not in said
