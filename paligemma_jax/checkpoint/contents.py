@@ -159,7 +159,8 @@ def quantisation(config: dict) -> str | None:
 def _quantised(d: dict, of_mlx: bool) -> str:
   of_mlx = of_mlx or "quant_method" not in d and "group_size" in d  # MLX writes both keys
   said = ["MLX" if of_mlx else str(d.get("quant_method", "an unnamed method"))]
-  for key in ("bits", "load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "format", "fmt"):
+  keys = ["bits", "load_in_4bit", "load_in_8bit", "format", "fmt"]
+  for key in keys + ["bnb_4bit_quant_type"] * bool(d.get("load_in_4bit")):
     if d.get(key) is True:
       said.append(key.removeprefix("load_in_"))
     elif d.get(key):
@@ -177,6 +178,18 @@ def unread(folder: str | pathlib.Path, quantised: str) -> errors.UserError:
   return errors.UserError(
     f"{folder}: its weights are quantised ({quantised}), which is not read; use the folder it was "
     "made from, or one of its weights in float32, bfloat16 or float16"
+  )
+
+
+def pointer(path: str | pathlib.Path) -> str:
+  """Words to add to an error about a file that was never fetched; "" for others."""
+  try:
+    with open(path, "rb") as f:
+      is_pointer = f.read(24).startswith(b"version https://git-lfs")
+  except OSError:
+    return ""
+  return (
+    ": it is a pointer of Git LFS, fetch the file itself with `git lfs pull`" if is_pointer else ""
   )
 
 

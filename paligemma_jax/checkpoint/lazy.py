@@ -267,5 +267,8 @@ def is_finite(x: np.ndarray) -> bool:
 
 
 def computable(x: Array) -> Array:
-  """`x`, in float32 if it is stored as float64."""
-  return Cast(x, FLOATS["float32"]) if x.dtype == np.float64 else x
+  """`x`, as float32 if it is of more bytes, in this machine's byte order."""
+  native = x.dtype.newbyteorder("=")
+  if x.dtype in FLOATS.values() or native.kind != "f":
+    return x
+  return Cast(x, native if native in FLOATS.values() else FLOATS["float32"])

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import atomic, layouts, lazy, names, source, stream
+from paligemma_jax.checkpoint import atomic, contents, layouts, lazy, names, source, stream
 from paligemma_jax.models import variants
 
 CONFIG = "paligemma_jax.json"
@@ -106,7 +106,7 @@ class Members:
     except _UNREADABLE as e:
       raise errors.UserError(
         f"{path} cannot be read as npz ({str(e) or repr(e)}); it is truncated, damaged or another "
-        "kind of file. Copy it again"
+        f"kind of file. Copy it again{contents.pointer(path)}"
       ) from e
 
   def _member(self, info: zipfile.ZipInfo) -> lazy.Array:

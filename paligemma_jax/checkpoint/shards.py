@@ -59,7 +59,7 @@ def read(path: pathlib.Path) -> dict[str, lazy.Array]:
   except (EOFError, ValueError, TypeError, AttributeError, RecursionError) as e:
     raise errors.UserError(
       f"{path} cannot be read as safetensors ({e}); it is truncated, damaged or another kind of "
-      "file. Copy it again"
+      f"file. Copy it again{contents.pointer(path)}"
     ) from e
 
 

@@ -1,5 +1,6 @@
 """An opened checkpoint: what is in it is known, the numbers are still in the files."""
 
+import collections
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -122,10 +123,15 @@ def compare(
 
 def refuse_dtypes(where: str, other: Mapping[str, str]):
   """Raises a UserError when there are tensors of an unsupported dtype, `other`: name -> dtype."""
-  if other:
-    said = listed([f"{name} is {dtype}" for name, dtype in other.items()])
+  counts = collections.Counter(other.values())
+  said = []
+  for dtype, n in counts.items():
+    first = next(name for name in other if other[name] == dtype)
+    said.append(f"{first} is {dtype}" + (f" (so are {n - 1} more tensors)" if n > 1 else ""))
+  if said:
     raise errors.UserError(
-      f"{where}: unsupported dtype: {said}. What is read are {', '.join(lazy.FLOATS)} and float64"
+      f"{where}: unsupported dtype: {', '.join(said)}. What is read are {', '.join(lazy.FLOATS)} and "
+      "float64"
     )
 
 

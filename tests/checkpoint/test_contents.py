@@ -110,6 +110,12 @@ def test_what_trainers_leave_beside_a_model_is_no_weights(folder):
   assert formats.open(folder).config is not None
 
 
+@pytest.mark.parametrize("name", ["x/model.safetensors", "y.npz"])
+def test_a_file_that_was_never_fetched_is_said_to_be(tmp_path, folder, name):
+  (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+  assert "a pointer of Git LFS, fetch the file itself" in said(tmp_path / name.split("/")[0])
+
+
 def test_an_adapter_alone_says_whose_it_is():
   words = said(golden.DIR / "pg1_tiny_lora")
   assert "an adapter (adapter_config.json: LORA, r 4, of " in words and "merge it" in words
@@ -161,6 +167,16 @@ QUANTISED = {  # as the tools write it into config.json -> words
       }
     },
     "bitsandbytes, 4bit, nf4",
+  ),
+  "bitsandbytes, 8 bits": (
+    {
+      "quantization_config": {
+        "quant_method": "bitsandbytes",
+        "load_in_8bit": True,
+        "bnb_4bit_quant_type": "fp4",
+      }
+    },
+    "bitsandbytes, 8bit",
   ),
   "GPTQ": ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq, 4 bits"),
   "AWQ": ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq, 4 bits"),

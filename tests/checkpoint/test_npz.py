@@ -154,9 +154,10 @@ def test_what_all_names_share_is_read_away(tmp_path, prefix):
   toys.assert_same(formats.open(path + ":img/head"), {n: flat[n] for n in flat if "/head/" in n})
 
 
-def test_float64_is_read_as_float32(tmp_path):
+@pytest.mark.parametrize("dtype", [np.float64, ">f4", ">f8", np.longdouble])
+def test_wider_floats_and_other_byte_orders_are_read_as_float32(tmp_path, dtype):
   flat = toy.flat_params(toy.config())
-  path = savez(tmp_path / "x.npz", {n: x.astype(np.float64) for n, x in flat.items()})
+  path = savez(tmp_path / "x.npz", {n: x.astype(dtype) for n, x in flat.items()})
   toys.assert_same(formats.open(path), flat)
 
 
