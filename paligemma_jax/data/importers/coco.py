@@ -203,35 +203,40 @@ def _size(picture: dict) -> tuple[float, float] | None:
 
 
 def _object(annotation, labels, frame, place, kind, crowd, notes) -> dict | None:
-  if _is_crowd(annotation) and crowd == "drop":
-    notes.add("crowd regions, left out", place)
+  if not _is_wanted(annotation, place, kind, crowd, notes):
     return None
-  caption = _caption(annotation)
-  if caption and not _is_drawn(annotation):
-    notes.add("captions of whole pictures among objects, left out", place)
-    return None
-  if not caption and kind == "regions":
-    notes.add("regions without a sentence, left out", place)
-    return None
-  if caption and kind == "objects":
-    notes.add("captions of single objects, left out", place)
-  if kind == "regions" and annotation.get("category_id") is None:
-    label = _REGION
-  else:
-    label = _label(annotation, labels, place)
-  if annotation.get("keypoints"):
-    notes.add("key points, left out", place)
-  box = _box(annotation.get("bbox"), place)
-  mask = _usable_mask(annotation.get("segmentation"), frame, place, box is not None, notes)
+  has_label = kind == "objects" or (labels and annotation.get("category_id") is not None)
+  label = _label(annotation, labels, place) if has_label else _REGION
+  box, drawn = _box(annotation.get("bbox"), place), annotation.get("segmentation")
+  if box is None and not drawn:
+    raise errors.UserError(f'{place}: neither "bbox" nor "segmentation"; one is needed')
+  mask = _usable_mask(drawn, frame, place, box is not None, notes)
   if box is None and mask is None:
-    if not annotation.get("segmentation"):
-      raise errors.UserError(f'{place}: neither "bbox" nor "segmentation"; one is needed')
     return None
-  if mask is not None and mask.any() and box is not None and (box[0] == box[2] or box[1] == box[3]):
+  has_pixels = mask is not None and mask.any()
+  if has_pixels and box is not None and (box[0] == box[2] or box[1] == box[3]):
     notes.add("boxes without area, drawn around the mask", place)
     box = None
   made = annotations.make_object(label, box, mask, frame, place, notes)
-  return {**made, "sentences": [caption]} if made and kind == "regions" else made
+  return {**made, "sentences": [_caption(annotation)]} if made and kind == "regions" else made
+
+
+def _is_wanted(annotation, place, kind, crowd, notes) -> bool:
+  """Whether an annotation becomes an object; notes what is left out of it, or it itself."""
+  caption = _caption(annotation)
+  if _is_crowd(annotation) and crowd == "drop":
+    notes.add("crowd regions, left out", place)
+  elif caption and not _is_drawn(annotation):
+    notes.add("captions of whole pictures among objects, left out", place)
+  elif not caption and kind == "regions":
+    notes.add("regions without a sentence, left out", place)
+  else:
+    if caption and kind == "objects":
+      notes.add("captions of single objects, left out", place)
+    if annotation.get("keypoints"):
+      notes.add("key points, left out", place)
+    return True
+  return False
 
 
 def _label(annotation, labels, place) -> str:

@@ -68,6 +68,25 @@ def test_captions_become_one_list_of_answers(draw, put, convert, rows):
   assert row["suffix"] == ["A red box.", "Grau, mit \u00fc und \u732b"]
 
 
+def test_what_most_annotations_are_the_file_is(draw, put, convert):
+  draw("a.png")
+  region = {"caption": "red box", "category_id": None}
+  most = _instances(region, {**region, "caption": "red"}, {})
+  del most["categories"]
+  source, said = convert("coco", put("most.json", most), "most.jsonl")
+  assert [(o["label"], o["sentences"]) for o in source[0]["objects"]] == [
+    ("object", ["red box"]), ("object", ["red"])
+  ]  # fmt: skip
+  assert counts(said) == {"regions without a sentence, left out": 1}
+  few = _instances({}, {}, {"caption": "odd"}, {"caption": "whole", "bbox": None})
+  source, said = convert("coco", put("few.json", few), "few.jsonl")
+  assert [set(o) for o in source[0]["objects"]] == [{"label", "box"}] * 3
+  assert counts(said) == {
+    "captions of single objects, left out": 1,
+    "captions of whole pictures among objects, left out": 1,
+  }
+
+
 def test_boxes_of_zeros_are_stand_ins_of_captions(draw, put, convert):
   draw("a.png")
   note = {"bbox": [0, 0, 0, 0], "caption": "A red box."}
