@@ -26,9 +26,8 @@ def _yours(arg):
     arg, train="", val="", init="", tokenizer="", codec="", task="text", prefix="", preset="",
     res=0, text_len=128, recipe="full", epochs=15.0,
   )  # fmt: skip
-  for key in ("train", "init"):
-    if not a[key]:
-      raise errors.UserError(f'config argument "{key}" is missing; add {key}=FILE')
+  if not a.train:
+    raise errors.UserError('config argument "train" is missing; add train=FILE')
   for key, known in (("recipe", RECIPES), ("task", METRICS)):
     if a[key] not in known:
       hint = errors.did_you_mean(a[key], known)

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(run=run)
   train.add_config(parser, required=False)
   add = parser.add_argument
-  add("file", nargs="?", metavar="FILE.jsonl", help="instead of --config: one file")
+  add("files", nargs="*", metavar="FILE.jsonl", help="instead of --config: files, compared too")
   add("--out", metavar="FILE.html", help="write what was found as a page, with examples")
   add("--tokenizer", metavar="FILE|DIR", help="of a FILE.jsonl (default: $PALIGEMMA_TOKENIZER)")
   add("--text-len", type=int, default=0, metavar="T", help="tokens that fit, of a FILE.jsonl")
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
   _check_arguments(args)
   given = config.load(args.config, args.overrides) if args.config else None
   runtime.start()
-  found, unscored, processor, codec = _of_config(given) if given is not None else _of_file(args)
+  found, unscored, processor, codec = _of_config(given) if given is not None else _of_files(args)
   from paligemma_jax.data import survey
   from paligemma_jax.evals import data_page
 
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     if lines:
       wide = max(len(str(count)) for _, _, count, _ in lines)
       print("\n".join([f"\n{title}:", *(f"{n:>{wide}} × {line}" for _, _, n, line in lines)]))
+  if not survey.lines(found):
+    print(f"\nno defects found in {_total(found)}")
   if unscored:
     print("\n".join(["\nevaluations that cannot be scored:", *unscored]))
   if args.out:
@@ -43,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_arguments(args) -> None:
-  if bool(args.config) == bool(args.file):
+  if bool(args.config) == bool(args.files):
     raise errors.UserError("give --config FILE.py or a FILE.jsonl, one of them")
-  if args.file and args.overrides:
+  if args.files and args.overrides:
     raise errors.UserError(f"--config.{args.overrides[0][0]} is for --config; leave it out")
   for name in ("tokenizer", "text_len", "codec"):
     if args.config and getattr(args, name):
@@ -65,37 +67,69 @@ def _of_config(given):
   from paligemma_jax.evals import checks
   from paligemma_jax.train import settings, setup  # imports JAX
 
+  is_open = not (given.model.init or given.model.preset)  # which model it will be
+  if is_open:
+    given.model.preset = "tiny"  # nothing of it is used
   c = settings.check(given)
   setup.build(c.build)
-  inputs = setup.open_inputs(c)
+  processor, codec = _without_model(c.input) if is_open else _of_model(c)
   train_data = {f"train.data.{name}": source for name, source in c.train.data.items()}
   found = survey.run(
     train_data,
     {f"evals.{name}.data": e.data for name, e in c.evals.items()},
-    inputs.processor,
+    processor,
     text_len=c.input.text_len,
     scored=[f"evals.{name}.data" for name, e in c.evals.items() if e.metric == "perplexity"],
-    codec=inputs.codec,
+    codec=codec,
   )
-  return found, checks.findings(c.evals, inputs.codec), inputs.processor, inputs.codec
+  return found, checks.findings(c.evals, codec), processor, codec
 
 
-def _of_file(args):
-  """The same for a file alone: its task is told from its records."""
-  from paligemma_jax.data import survey
+def _of_model(c):
+  """Processor and codec of the model that the config names."""
+  from paligemma_jax.train import setup
+
+  inputs = setup.open_inputs(c)
+  return inputs.processor, inputs.codec
+
+
+def _without_model(given):
+  """Processor and codec of what is given apart from a model."""
   from paligemma_jax.processing import processor as processors
 
   codec = None
-  if args.codec:
+  if given.get("codec"):
     from paligemma_jax.models import vqvae  # imports JAX
 
-    codec = vqvae.load(args.codec)
-  processor = processors.Processor.from_files({}, res=224, tokenizer=args.tokenizer)
+    codec = vqvae.load(given["codec"])
+  settings = {key: given.get(key) or None for key in ("tokenizer", "resize", "alpha", "text_len")}
+  return processors.Processor.from_files({}, res=224, **settings), codec
+
+
+def _of_files(args):
+  """The same for files alone: their tasks are told from their records."""
+  from paligemma_jax.data import survey
+
+  processor, codec = _without_model({"tokenizer": args.tokenizer, "codec": args.codec})
   if args.text_len and processor.tokenizer is None:
     processor.need_tokenizer()  # says where it was looked for
-  source = {"kind": "jsonl", "path": args.file, "task": survey.guess_task(args.file)}
-  found = survey.run({"data": source}, {}, processor, text_len=args.text_len, codec=codec)
+  tasks = {path: survey.guess_task(path) for path in dict.fromkeys(args.files)}
+  names = ["data"] if len(tasks) == 1 else [f"data{k}" for k in range(1, len(tasks) + 1)]
+  sources = [{"kind": "jsonl", "path": path, "task": task} for path, task in tasks.items()]
+  sources = dict(zip(names, sources))
+  found = survey.run(sources, {}, processor, text_len=args.text_len, codec=codec)
   return found, [], processor, codec
+
+
+def _total(surveys) -> str:
+  """Numbers of all that was read."""
+  opened = [s for s in surveys if s.report is not None]
+  counts = {
+    "example": sum(len(s.report.source) for s in opened),
+    "picture": sum(s.num_pictures for s in opened),
+    "object": sum(s.num_objects for s in opened),
+  }
+  return ", ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items())
 
 
 def _table(surveys) -> str:

@@ -148,7 +148,12 @@ def _compare_values(c: dict, has_data: bool) -> list[str]:
   one_of("train.recipe", train["recipe"], recipes.RECIPES)
   one_of("train.optimizer", train["optimizer"], ("", *optimizers.TRANSFORMS))
   one_of("train.mean_over", train["mean_over"], step.LOSSES)
-  if model["preset"] or not model["init"]:
+  if not (model["preset"] or model["init"]):
+    found.append(
+      "model.init is empty, and so is model.preset: name the checkpoint to start from (init=FILE of"
+      " forkme.py), or the preset to begin with random parameters"
+    )
+  elif model["preset"] or not model["init"]:
     one_of("model.preset", model["preset"], variants.PRESETS)
   if model["preset"] in variants.PRESETS:
     patch = variants.PRESETS[model["preset"]][0].patch_size

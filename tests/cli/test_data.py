@@ -165,15 +165,44 @@ def test_check_of_a_lone_file_that_is_clean(run, write_jsonl, pictures, tokenize
     "a.jsonl", [{"image": p, "prefix": "caption en", "suffix": "x"} for p in pictures]
   )
   said = run("data", "check", path, "--tokenizer", tokenizer, "--out", tmp_path / "a.html")
-  head, row, _, name = said.splitlines()
+  head, row, _, total, _, name = said.splitlines()
+  assert total == "no defects found in 2 examples, 2 pictures, 0 objects"
   assert row.split()[:4] == ["data", "2", "2", "0"] and head.split()[4] == "longest"
   assert name == str(tmp_path / "a.html") and "no defects" in (tmp_path / "a.html").read_text()
-  assert "defects" not in run("data", "check", path)  # without a tokenizer, too
+  assert "no defects found" in run("data", "check", path)  # without a tokenizer, too
+
+
+def test_check_of_several_files_compares_them(run, write_jsonl, pictures, capsys):
+  records = [{"image": p, "prefix": "caption en", "suffix": "x"} for p in pictures]
+  files = [write_jsonl(f"{k}.jsonl", [record]) for k, record in enumerate(records)]
+  said = run("data", "check", *files, files[0])  # named twice is once
+  assert "no defects found in 2 examples, 2 pictures, 0 objects" in said
+  assert [row.split()[0] for row in said.splitlines()[1:3]] == ["data1", "data2"]
+  assert main.main(["data", "check", *files, write_jsonl("again.jsonl", records)]) == 2
+  said = capsys.readouterr().out
+  assert f"again.jsonl:1: a copy of {files[0]}:1" in said and "no defects" not in said
+
+
+def test_check_needs_no_model(run, write_jsonl, pictures, tokenizer):
+  path = write_jsonl("a.jsonl", [{"image": pictures[0], "prefix": "p", "suffix": "a cat"}])
+  config = f"transfers/forkme.py:train={path},tokenizer={tokenizer},text_len=9"
+  said = run("data", "check", "--config", config)
+  assert "no defects found in 1 example, 1 picture, 0 objects" in said
+  assert said.splitlines()[1].split()[5] == "9"  # text_len, which lengths are compared with
+  assert "no defects found" in run("data", "check", "--config", f"transfers/forkme.py:train={path}")
+
+
+def test_check_counts_boxes_that_stand_in_the_answers(run, write_jsonl, pictures):
+  boxes = "<loc0000><loc0000><loc0512><loc0512> cat ; <loc0100><loc0000><loc0512><loc0512> dog"
+  record = {"image": pictures[0], "prefix": "detect cat ; dog", "suffix": boxes}
+  said = run("data", "check", write_jsonl("a.jsonl", [record]))
+  assert "no defects found in 1 example, 1 picture, 2 objects" in said
 
 
 def test_what_is_only_worth_a_look_is_no_error(run, write_jsonl, pictures):
   records = [{"image": pictures[0], "prefix": "p", "suffix": s} for s in "xy"]
-  assert "worth a look:\n1 × " in run("data", "check", write_jsonl("a.jsonl", records))
+  said = run("data", "check", write_jsonl("a.jsonl", records))
+  assert "worth a look:\n1 × " in said and "no defects found in 2 examples" in said
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_checking_twice_is_checking_once():
     ({"train": {"data": {"x": {"pth": "a"}}}}, 'no key "train.data.x.pth"; did you mean "path"?'),
     ({"train": {"data": {"x": {"kind": "tfds", "where": ""}}}}, 'no key "train.data.x.where"'),
     ({"evals": {"val": {"data": {"kind": "hf", "splt": ""}}}}, 'did you mean "split"?'),
+    ({"model": {"init": "", "preset": ""}}, "model.init is empty, and so is model.preset: name"),
     ({"input": {"alpha": "wite"}}, 'input.alpha: "wite" is unknown; did you mean "white"'),
     ({"input": {"max_unreadable": -1}}, "input.max_unreadable is a number of pictures"),
     ({"train": {"recipe": "ful"}}, 'did you mean "full"'),

@@ -55,7 +55,6 @@ def test_attention_sgd_has_its_own_batch_and_rate():
     (YOURS + ",res=224,res=448", '"res" is given twice'),
     (YOURS + ",epochs", 'argument "epochs": found ""'),
     ("res=448,init=pt_224.npz", '"train" is missing'),
-    ("train=my/train.jsonl", '"init" is missing'),
   ],
 )
 def test_a_wrong_argument_is_named(arg, words):
