@@ -68,15 +68,18 @@ def read(files: dict[str, bytes], place: str = "") -> dict[int, Added]:
 def _entries(data: bytes, name: str, where: str) -> dict[int, dict[str, Any]]:
   """Id -> entry with "content"."""
   try:
-    d = json.loads(data)
-    if name == "tokenizer.json":
-      found = {int(t["id"]): t for t in d["added_tokens"]}
+    if name == "tokenizer.json":  # its list alone: the rest is 30 MB and comes after it
+      text = data.decode()
+      start = text.index("[", text.index('"added_tokens"'))
+      found = {t["id"]: t for t in json.JSONDecoder().raw_decode(text, start)[0]}
     elif name == "tokenizer_config.json":
-      found = {int(i): t for i, t in (d.get("added_tokens_decoder") or {}).items()}
+      entries = json.loads(data).get("added_tokens_decoder") or {}
+      found = {int(i): t for i, t in entries.items()}
     else:
-      found = {int(i): {"content": content} for content, i in d.items()}
-    if not all(isinstance(t["content"], str) and t["content"] and i >= 0 for i, t in found.items()):
-      raise ValueError("a token without content")
+      found = {i: {"content": content} for content, i in json.loads(data).items()}
+    for i, t in found.items():
+      if type(i) is not int or i < 0 or not t["content"].encode():
+        raise ValueError(f"id {i!r} is {t['content']!r}")
     return found
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
     raise errors.UserError(
