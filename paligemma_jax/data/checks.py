@@ -56,7 +56,7 @@ def findings(
     try:
       record = source[i]
     except errors.UserError as e:
-      report.add("json", i, str(e).removeprefix(f"{source.place(i)}: "))
+      report.add(getattr(e, "kind", "json"), i, str(e).removeprefix(f"{source.place(i)}: "))
       continue
     # A few records of a prepared data set may lack answers: they are counted when they are met.
     answered = train and not source.holds_pictures

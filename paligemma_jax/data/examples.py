@@ -60,7 +60,11 @@ def make(
     UnreadableImage: a picture cannot be read.
     errors.UserError: the record or another of its files cannot be used. Both name file and line.
   """
-  record, place = source[i], source.place(i)
+  place = source.place(i)
+  try:
+    record = source[i]
+  except image.BadPicture as e:  # its size was needed for boxes from 0 to 1
+    raise UnreadableImage(str(e)) from None
   is_text = rules.task in tasks.TEXTS
   if rules.frames and (shown := image_list(record)):
     record = {**record, "image": [shown[k] for k in tasks.frames(len(shown), rules, rng)]}

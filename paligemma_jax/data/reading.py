@@ -78,7 +78,7 @@ class Reader:
     try:
       record = self._source[i]
     except errors.UserError as e:
-      return Seen(problems=[("json", str(e).removeprefix(f"{place}: "))])
+      return Seen(problems=[(getattr(e, "kind", "json"), str(e).removeprefix(f"{place}: "))])
     seen = Seen(record)
     seen.problems += problems.of_record(record, self._rules, self._name)
     seen.problems += problems.of_texts(record, self._rules)

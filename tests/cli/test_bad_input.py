@@ -9,6 +9,8 @@ import pytest
 from paligemma_jax.cli import main
 from tests import golden, toy
 
+REPORTS = pathlib.Path(__file__).parent.parent / "data/reports/truncated_pictures"
+
 
 @pytest.fixture
 def examples(write_jsonl, pictures):
@@ -172,6 +174,9 @@ def test_pictures_that_cannot_be_read(ask, tmp_path, pictures):
   assert "fake.png" in ask(image=tmp_path / "fake.png")
   (tmp_path / "cut.png").write_bytes(pathlib.Path(pictures[0]).read_bytes()[:300])
   assert "cut.png" in ask(image=tmp_path / "cut.png")
+  for name in ("half.webp", "half.gif", "cut_in_header.jpg", "cut_in_pixels.jpg"):
+    assert f"{name}: the image is cut off" in ask(image=REPORTS / name)
+  assert "big_text.png: the texts in the PNG are too large" in ask(image=REPORTS / "big_text.png")
 
 
 def test_a_tokenizer_that_is_none(ask, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paligemma_jax.data import checks, examples, sources, survey, tasks
+from paligemma_jax.data import checks, examples, layout, reading, sources, survey, tasks
 from paligemma_jax.data.importers import formats
 from tests.processing import oriented
 
@@ -33,6 +33,23 @@ def test_training_is_told_before_it_starts_what_cannot_be_opened():
   found = checks.findings({"path": str(REPORTS / "truncated_pictures" / "data.jsonl")})
   assert len(found) == 2 and "(the same kind in 1 more: lines 3)" in found[0]
   assert "big_text.png" in found[1]
+
+
+def test_a_picture_whose_size_was_needed_for_its_boxes_costs_its_example_alone(tmp_path):
+  data = (REPORTS / "truncated_pictures" / "half.webp").read_bytes()
+  boxed = layout.Layout((("objects/box", "b"), ("objects/label", "l")), "yxyx_unit")
+  broken = {"image": data, "b": [[0.0, 0.0, 1.0, 1.0]], "l": ["cat"]}
+
+  class Prepared(list):  # as TFDS and the Hub give records: boxes become pixels when they are read
+    holds_pictures, folder, path, changed = True, "", "pets", {}
+    place = staticmethod(lambda i: f"pets train:{i}")
+    __getitem__ = lambda self, i: boxed.record(list.__getitem__(self, i), self.place(i))
+
+  source, rules = Prepared([broken]), tasks.Rules("detect")
+  with pytest.raises(examples.UnreadableImage, match="^pets train:0: image: the image is cut off"):
+    examples.make(source, 0, rules)
+  ((kind, text),) = reading.Reader(source, rules, "data", False)(0).problems
+  assert kind == "cut off" and text.startswith("image: the image is cut off")
 
 
 def test_boxes_made_for_stored_pixels_are_turned_with_every_form_of_orientation(tmp_path):
