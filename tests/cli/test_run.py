@@ -119,6 +119,18 @@ def test_inspect_shows_what_a_checkpoint_is(workdir, ckpt, run):
   assert "llm/embedder/input_embedding" in of(shown)
 
 
+@pytest.mark.parametrize(
+  "alpha, words", [("drop", "dropped here"), ("white", "laid on white here")]
+)
+def test_a_folder_for_transformers_comes_with_a_word_about_transparency(
+  ckpt, run, tmp_path, capsys, alpha, words
+):
+  for name, is_told in (("hf", True), ("x.npz", False)):
+    assert main.main(["convert", ckpt, str(tmp_path / name), "--set", f"alpha={alpha}"]) == 0
+    assert (words in capsys.readouterr().err) == is_told
+  assert alpha in run("inspect", tmp_path / "hf")
+
+
 def test_inspect_knows_a_part_of_a_model(ckpt, run, tmp_path):
   run("convert", ckpt, tmp_path / "whole.npz")
   shown = run("inspect", f"{tmp_path}/whole.npz:img")
