@@ -49,7 +49,7 @@ def read(
     errors.UserError: broken JSON, a missing picture or key, an unknown picture or category.
   """
   data = _load(src)
-  named, labels = _by_id(data, "images", src), _by_id(data, "categories", src)
+  named, labels = (_by_id(data, key, src, notes) for key in ("images", "categories"))
   of_picture = _by_picture(data, named, src)
   kind = _kind(data["annotations"])
   if kind != "captions" and crowd == "drop":
@@ -77,7 +77,7 @@ def read(
 
 def _beside(src) -> pathlib.Path:
   folder = pathlib.Path(src).absolute().parent
-  return folder.parent if folder.name.lower() == "annotations" else folder
+  return folder.parent if folder.name.lower() in pictures.ANNOTATIONS else folder
 
 
 def _load(src) -> dict[str, list]:
@@ -147,18 +147,19 @@ def _hint_at_crowds(found: list[dict], notes) -> None:
 
 
 def _is_crowd(annotation: dict) -> bool:
-  value = annotation.get("iscrowd")
-  return value is True or bool(texts.number(value))
+  return texts.flag(annotation.get("iscrowd"))
 
 
-def _by_id(data, key, src) -> dict[str, dict]:
-  """Entries of one of the file's lists by their "id"."""
+def _by_id(data, key, src, notes) -> dict[str, dict]:
+  """Entries of one of the file's lists by their "id"; one that is there twice counts once."""
   found = {}
   for k, entry in enumerate(data[key]):
     place = f"{src}: {key}[{k}]"
     number = _id(entry, "id", place)
-    if number in found:
+    if found.get(number, entry) != entry:
       raise errors.UserError(f"{place}: the id {number} is there already; ids must differ")
+    if number in found:
+      notes.add("entries that are listed twice, taken once", place)
     found[number] = entry
   return found
 
@@ -199,7 +200,7 @@ def _file_name(picture: dict, place: str) -> str:
 def _size(picture: dict) -> tuple[float, float] | None:
   """Width and height that the annotations are for; None where the file does not tell."""
   width, height = (texts.number(picture.get(key)) for key in ("width", "height"))
-  return (width, height) if width and height else None
+  return (width, height) if (width or 0) > 0 and (height or 0) > 0 else None
 
 
 def _object(annotation, labels, frame, place, kind, crowd, notes) -> dict | None:

@@ -55,6 +55,8 @@ def _files(root: pathlib.Path, notes) -> Iterator[pathlib.Path]:
 
 
 def _folders(root: pathlib.Path) -> list[pathlib.Path]:
+  if not root.is_dir():
+    raise errors.UserError(f"{root}: a file; give the folder that holds those of the classes")
   return sorted(p for p in root.iterdir() if p.is_dir() and not pictures.is_left_behind(p.name))
 
 

@@ -15,10 +15,12 @@ from paligemma_jax import errors
 from paligemma_jax.data.importers import annotations
 from paligemma_jax.processing import image
 
+ANNOTATIONS = ("annotations", "annotation", "annots", "ann", "xmls", "xml")  # names of folders
 # Pillow tells these by their header but decodes them with the help of other programs, or never.
 _ONLY_TOLD = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF")
 _LEFT_BEHIND = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")  # and ".…"
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts it before a name
+# What tools put before a name: Label Studio, and COCO of 2014, whose names LVIS 0.5 still has.
+_PREFIX = re.compile(r"^([0-9a-f]{8}-|COCO_(train|val|test)201[45]_)(?=.)")
 LEFT_BEHIND = "files that systems and archives leave behind, left out"
 _GUESSED = "pictures found by the end of their path"
 
@@ -67,11 +69,14 @@ def below(folder: pathlib.Path, notes: annotations.Notes | None = None) -> list[
     folder: where to look.
     notes: gets what was left behind by systems and archives; None: nobody needs to know.
   """
-  found = []
-  for where, folders, names in os.walk(folder):
+  found, seen = [], set()
+  for where, folders, names in os.walk(folder, followlinks=True):
     for name in filter(is_left_behind, (*folders, *names)):
       if notes is not None:
         notes.add(LEFT_BEHIND, os.path.join(where, name))
+    if (real := os.path.realpath(where)) in seen:  # links may lead in a circle
+      folders[:], names = [], []
+    seen.add(real)
     folders[:] = [name for name in folders if not is_left_behind(name)]
     found += [pathlib.Path(where, name) for name in names if not is_left_behind(name)]
   return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
@@ -93,14 +98,17 @@ def folder_of(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
 class Folder:
   """A folder of pictures, found by whatever path a file of annotations gives them."""
 
-  def __init__(self, root: str | os.PathLike, notes: annotations.Notes):
+  def __init__(
+    self, root: str | os.PathLike, notes: annotations.Notes, todo: str = "give its folder with --images"
+  ):
     """Looks at nothing yet.
 
     Args:
       root: local folder that the paths start from.
       notes: gets the pictures that lie elsewhere than they should.
+      todo: what helps if a picture is not there.
     """
-    self.root, self._notes = pathlib.Path(root), notes
+    self.root, self._notes, self._todo = pathlib.Path(root), notes, todo
 
   def find(self, name: str, place: str) -> str:
     """The path of a picture.
@@ -113,11 +121,20 @@ class Folder:
     Raises:
       errors.UserError: there is none, or several fit equally well.
     """
+    if not name.strip():
+      raise errors.UserError(f"{place}: the name of the picture is empty; write it")
     found = self.look(name, place)
     if found is None:
       path = os.path.join(self.root, name)
-      raise errors.UserError(f"{place}: no picture {path}; put it there, or correct where to look")
+      raise errors.UserError(f"{place}: no picture {path}; put it there, or {self._todo}")
     return found
+
+  def in_any_case(self, path: pathlib.Path) -> pathlib.Path | None:
+    """The file of a path, whose letters may be large where it has small ones; None if none is."""
+    if path.is_file():
+      return path
+    alike = self._index[0].get(_folded(path.name), [])
+    return next((p for p in alike if _folded(str(p)) == _folded(str(path))), None)
 
   def look(self, name: str, place: str) -> str | None:
     """As `find`; None if there is none."""
@@ -150,8 +167,8 @@ class Folder:
       best = [path for path, n in zip(found, shared) if n == max(shared)]
       if len(best) > 1:
         raise errors.UserError(
-          f"{place}: {best[0]} and {best[1]} are both called as {'/'.join(parts)} is; give the"
-          " folder of the right one with --images"
+          f"{place}: {best[0]} and {best[1]} are both called as {'/'.join(parts)} is;"
+          f" {self._todo}"
         )
       if best:
         return str(best[0])
@@ -178,11 +195,11 @@ def _ways_to_read(name: str) -> Iterator[list[str]]:
     path, _, query = name.partition("?")
   local = urllib.parse.parse_qs(query).get("d", [])  # Label Studio's /data/local-files/?d=…
   seen = []
-  for way in (path, *local, urllib.parse.unquote(path)):
+  for way in (path, path.strip(), *local, urllib.parse.unquote(path)):
     parts = [p for p in way.replace("\\", "/").split("/") if p not in ("", ".", "..")]
     if not parts:
       continue
-    plain = [*parts[:-1], _UPLOADED.sub("", parts[-1])]
+    plain = [*parts[:-1], _PREFIX.sub("", parts[-1])]
     for one in (parts, plain):
       if one not in seen:
         seen.append(one)

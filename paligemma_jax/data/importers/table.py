@@ -1,7 +1,8 @@
 """CSV: a picture, a prefix and a suffix a row, or boxes (`box_table`). Format: RFC 4180.
 
-Commas, semicolons, tabs or bars, whichever the header holds most. Quoted fields may hold line ends. All
-other columns are kept under their names, for templates and filters.
+Commas, semicolons, tabs or bars, whichever the header holds most. Quoted fields may hold line ends.
+Excel's line "sep=;" is passed over. All other columns are kept under their names, for templates and
+filters.
 """
 
 import csv
@@ -9,6 +10,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -72,7 +74,7 @@ def read(
 def _rows(text: str, src) -> Iterator[tuple[int, list[str]]]:
   """(line that it begins on, fields) of every row that is not blank."""
   csv.field_size_limit(sys.maxsize)
-  head = text.partition("\n")[0]
+  head = re.sub('"[^"]*"', "", text.partition("\n")[0])  # separators in quotes are none
   delimiter = max(",;\t|", key=head.count)
   reader = csv.reader(
     io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
@@ -85,7 +87,7 @@ def _rows(text: str, src) -> Iterator[tuple[int, list[str]]]:
       raise errors.UserError(f"{src}:{start}: broken CSV ({e}); check the quotes") from None
     if row is None:
       return
-    if row:
+    if any(field.strip() for field in row) and row[0].lower() != "sep=":
       yield start, row
 
 
@@ -106,4 +108,8 @@ def _names(header: list[str], columns: dict[str, str], prefix: str, src) -> list
         f'{src}:1: {names.count(key) or "no"} columns for "{key}" (found: {", ".join(header)});'
         f" give --columns {key}=NAME{other}"
       )
+  if "objects" in names:
+    raise errors.UserError(
+      f'{src}:1: a column is named "objects", the key of boxes; give it another name'
+    )
   return names

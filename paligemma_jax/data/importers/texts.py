@@ -11,24 +11,22 @@ from typing import Any
 
 from paligemma_jax import errors
 
-_BYTE_ORDER_MARKS = (  # the longer first: that of UTF-32 begins as that of UTF-16
-  (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-  (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-)  # fmt: skip
+_ARCHIVES = (b"PK\3\4", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")  # what they begin with
 _DECLARED = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
 # What is written under these names is usually of the larger set (WHATWG Encoding, section 4.2).
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}
 _LONGEST = 60  # characters of a number
+_TRUE = ("true", "yes")
 
 
 def read_text(path: pathlib.Path) -> str:
-  """A text file in UTF-8, or in another form of Unicode that its byte order mark tells.
+  """A text file in UTF-8, or in another form of Unicode that its first bytes tell.
 
   Raises:
-    errors.UserError: another encoding, with the line.
+    errors.UserError: another encoding, with the line, or no text at all.
   """
   data = _bytes(path)
-  return _decoded(data, path, _marked(data) or "utf-8")
+  return _decoded(data, path, json.detect_encoding(data))
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -38,6 +36,8 @@ def read_json(path: pathlib.Path) -> Any:
     errors.UserError: broken JSON, nested too deeply, or a number of thousands of digits.
   """
   text = read_text(path)
+  if not text.strip():
+    raise errors.UserError(f"{path}: an empty file; fetch it again")
   try:
     return json.loads(text)
   except json.JSONDecodeError as e:
@@ -53,9 +53,10 @@ def read_xml(path: pathlib.Path) -> ET.Element:
     errors.UserError: broken XML, an unknown encoding, or bytes that are not of it.
   """
   data = _bytes(path)
-  declared, marked = _DECLARED.search(data[:400]), _marked(data)
-  name = marked or (declared[1].decode("latin-1") if declared else "utf-8")
-  if declared and not marked and name.lower().startswith(("utf-16", "utf-32")):
+  declared, name = _DECLARED.search(data[:400]), json.detect_encoding(data)
+  if declared and name == "utf-8":
+    name = declared[1].decode("latin-1")
+  if declared and name.lower().startswith(("utf-16", "utf-32")):
     name = "utf-8"  # in those the declaration could not have been found
   try:
     known = codecs.lookup(name).name
@@ -90,6 +91,13 @@ def whole(value: Any) -> int | None:
   return int(found) if found is not None and found.is_integer() else None
 
 
+def flag(value: Any) -> bool:
+  """Whether a value says yes: true or a number that is not 0, as text too."""
+  if isinstance(value, str) and value.strip().lower() in _TRUE:
+    return True
+  return value is True or bool(number(value))
+
+
 def identity(value: Any) -> str | None:
   """An id as text, so that 7, 7.0 and "7" are the same; None if it is none."""
   if isinstance(value, str):
@@ -100,13 +108,14 @@ def identity(value: Any) -> str | None:
 
 def _bytes(path: pathlib.Path) -> bytes:
   try:
-    return path.read_bytes()
+    data = path.read_bytes()
+  except IsADirectoryError:
+    raise errors.UserError(f"{path}: a folder; give the file in it") from None
   except ValueError:  # a zero byte: the name is of a list that is no text
     raise errors.UserError(f"{ascii(str(path))} is no name of a file; save the list anew") from None
-
-
-def _marked(data: bytes) -> str:
-  return next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "")
+  if data.startswith(_ARCHIVES):
+    raise errors.UserError(f"{path}: an archive or a workbook; unpack it, or save it as text")
+  return data
 
 
 def _decoded(data: bytes, path: str | os.PathLike, encoding: str) -> str:
@@ -115,7 +124,7 @@ def _decoded(data: bytes, path: str | os.PathLike, encoding: str) -> str:
   except UnicodeError as e:
     line = data[: getattr(e, "start", 0)].count(b"\n") + 1
     raise errors.UserError(
-      f"{path}:{line}: not {encoding.upper()}; save the file as UTF-8"
+      f"{path}:{line}: not {encoding.upper().removesuffix('-SIG')}; save the file as UTF-8"
     ) from None
 
 

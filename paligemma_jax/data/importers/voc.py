@@ -19,7 +19,6 @@ from paligemma_jax import errors
 from paligemma_jax.data.importers import annotations, pictures, texts
 from paligemma_jax.processing import image, masks
 
-_ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "annots", "labels")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures")
 _SETS, _DRAWN, _MAIN = ("imagesets",), ("segmentationobject",), "main"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -59,7 +58,7 @@ def read(
     tree = _tree(path)
     picture = _picture(path, tree, finder, folder)
     size = [texts.number(tree.findtext(f"size/{key}")) for key in ("width", "height")]
-    frame = annotations.frame_of(picture, str(path), tuple(size) if all(size) else None)
+    frame = annotations.frame_of(picture, str(path), tuple(size) if min(v or 0 for v in size) > 0 else None)
     found = _objects(tree, str(path), notes)
     lowest = min([lowest, *(min(box) for _, _, box in found)])
     if not zero_based:
@@ -68,11 +67,10 @@ def read(
     regions = _regions(drawn, frame, [box for _, _, box in found], notes)
     objects = []
     for (place, item, box), mask in zip(found, regions):
-      label = item.findtext("name") or ""
-      made = annotations.make_object(label, box, mask, frame, place, notes)
+      made = annotations.make_object(_label(item, place), box, mask, frame, place, notes)
       if made is not None:
-        difficult = texts.whole(item.findtext("difficult")) == 1
-        objects.append({**made, "difficult": True} if difficult else made)
+        is_difficult = texts.flag(item.findtext("difficult"))
+        objects.append({**made, "difficult": True} if is_difficult else made)
     if objects:
       yield {"image": str(picture), "objects": objects}
     else:
@@ -100,9 +98,9 @@ def _places(src: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """The folder of the data set, and that of its XML files; `src` may be either."""
   if not src.is_dir():
     raise errors.UserError(f"{src}: wanted the folder that holds the XML files")
-  if src.name.lower() in _ANNOTATIONS[:-1] and pictures.folder_of(src.absolute().parent, _PICTURES):
+  if src.name.lower() in pictures.ANNOTATIONS and pictures.folder_of(src.absolute().parent, _PICTURES):
     return src.absolute().parent, src
-  return src, pictures.folder_of(src, _ANNOTATIONS) or src
+  return src, pictures.folder_of(src, (*pictures.ANNOTATIONS, "labels")) or src
 
 
 def _annotation_files(root, folder, split, notes) -> list[pathlib.Path]:
@@ -171,7 +169,7 @@ def _objects(tree, name, notes) -> list[tuple[str, ET.Element, list[float]]]:
   found = []
   for k, item in enumerate(tree.iterfind("object"), 1):
     place = f"{name}: object {k}"
-    if texts.whole(item.findtext("deleted")) == 1:  # LabelMe keeps them
+    if texts.flag(item.findtext("deleted")):  # LabelMe keeps them
       notes.add("objects marked as deleted, left out", place)
       continue
     found.append((place, item, _box(item, place)))
@@ -186,6 +184,13 @@ def _from_zero(box: list[float], place: str) -> list[float]:
       " wrote it counts from 0, give --zero-based"
     )
   return [box[0] - 1, box[1] - 1, box[2], box[3]]
+
+
+def _label(item: ET.Element, place: str) -> str:
+  if item.find("name") is None:
+    found = ", ".join(n.tag for n in item)
+    raise errors.UserError(f"{place}: no name of the class (found: {found}); add <name>")
+  return item.findtext("name")
 
 
 def _box(item: ET.Element, place: str) -> list[float]:

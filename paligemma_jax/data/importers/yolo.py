@@ -38,9 +38,9 @@ def read(src: str | os.PathLike, notes: annotations.Notes, *, split: str = "") -
   """
   root, settings = _open(pathlib.Path(src))
   labels = _class_names(root, settings)
-  finder = pictures.Folder(root, notes)
+  finder = pictures.Folder(root, notes, "correct the list")
   for picture in _pictures(_places(root, settings, split, src), finder, notes):
-    lines = _label_file(picture)
+    lines = _label_file(picture, finder)
     frame = annotations.frame_of(picture, str(lines))
     text = texts.read_text(lines) if lines.is_file() else ""
     objects = [
@@ -163,7 +163,7 @@ def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Pat
   for place in places:
     if place.is_dir():
       found = list(pictures.among(pictures.below(place, notes), notes, _BESIDE))
-      _check_labels(place, found)
+      _check_labels(place, found, finder)
       yield from found
     else:
       for number, line in enumerate(texts.read_text(place).splitlines(), 1):
@@ -175,12 +175,12 @@ def _pictures(places: list[pathlib.Path], finder, notes) -> Iterator[pathlib.Pat
           yield pathlib.Path(found)
 
 
-def _check_labels(folder: pathlib.Path, found: list[pathlib.Path]) -> None:
+def _check_labels(folder: pathlib.Path, found: list[pathlib.Path], finder) -> None:
   """Raises a UserError if a file of labels belongs to no picture."""
   labels = _labels_of(folder / "x")
   if labels is None:
     return  # texts beside the pictures may be anything
-  known = {_label_file(p) for p in found}
+  known = {_label_file(p, finder) for p in found}
   for path in pictures.below(labels.parent):
     if path.suffix.lower() == ".txt" and path not in known and path.name not in _NAMES:
       raise errors.UserError(
@@ -188,10 +188,10 @@ def _check_labels(folder: pathlib.Path, found: list[pathlib.Path]) -> None:
       )
 
 
-def _label_file(picture: pathlib.Path) -> pathlib.Path:
+def _label_file(picture: pathlib.Path, finder: pictures.Folder) -> pathlib.Path:
   """images/…/a.jpg -> labels/…/a.txt, the last "images" of the path; else beside the picture."""
-  beside, found = picture.with_suffix(".txt"), _labels_of(picture)
-  return found if found is not None and (found.is_file() or not beside.is_file()) else beside
+  ways = [path for path in (_labels_of(picture), picture.with_suffix(".txt")) if path is not None]
+  return next(filter(None, map(finder.in_any_case, ways)), ways[0])
 
 
 def _labels_of(picture: pathlib.Path) -> pathlib.Path | None:
@@ -217,10 +217,10 @@ def _object(words: list[str], labels, frame, place, notes) -> dict | None:
     raise errors.UserError(
       f"{place}: {len(words)} numbers; wanted a class and 4 for a box, or x, y of 3 or more points"
     )
-  if min(values) < -_FAR or max(values) > 1 + _FAR:
+  if min(values) < -_FAR or max(values) >= 1 + _FAR:  # 2 is what marks a visible key point
     raise errors.UserError(
       f"{place}: coordinates from {min(values):g} to {max(values):g}; wanted fractions of the"
-      " picture, 0 to 1"
+      " picture, 0 to 1, and no key points"
     )
   size, mask = np.array([frame.width, frame.height]), None
   if len(values) == 4:

@@ -208,10 +208,26 @@ def test_a_box_without_area_is_drawn_around_the_mask(draw, put, convert):
   assert counts(said) == {"boxes without area, drawn around the mask": 1}
 
 
+def test_what_is_listed_twice_counts_once(draw, put, convert):
+  draw("a.png")
+  data = _instances({})
+  data["images"] *= 2
+  source, said = convert("coco", put("i.json", data))
+  assert len(source) == 1 and counts(said) == {"entries that are listed twice, taken once": 1}
+
+
+@pytest.mark.parametrize("size", [(0, 0), (-1, -1), (40, None), ("", "")])
+def test_a_size_that_is_none_is_read_from_the_picture(draw, put, convert, size):
+  draw("a.png")
+  image = {"id": 7, "file_name": "a.png", "width": size[0], "height": size[1]}
+  assert len(convert("coco", put("i.json", _instances({}, images=[image])))[0]) == 1
+
+
 @pytest.mark.parametrize(
   "data, words",
   [
     ("{", "i.json:1: broken JSON"),
+    ("", "i.json: an empty file; fetch it again"),
     ('{"images": ' + "9" * 5000 + "}", "i.json: JSON that cannot be read .*4300 digits"),
     ("[" * 100_000, "i.json: JSON that cannot be read .*recursion"),
     (_instances({"bbox": ["9" * 5000, 2, 3, 4]}), r'annotations\[0\]: "bbox" is .*; wanted \[x, y'),
@@ -237,7 +253,7 @@ def test_a_box_without_area_is_drawn_around_the_mask(draw, put, convert):
     (_instances({}, images=[{"id": 7, "file_name": "i.json", "width": 4, "height": 3}]),
      "i.json: not an image"),
     (_instances({}, images=[{"id": 7, "width": 41, "height": 30}]), 'image 7: no "file_name"'),
-    (_instances({}, images=[{"id": 7, "file_name": "a.png", "width": 40, "height": 30}] * 2),
+    (_instances({}, images=[{"id": 7, "file_name": name} for name in ("a.png", "b.png")]),
      r"images\[1\]: the id 7 is there already"),
   ],
 )  # fmt: skip

@@ -133,6 +133,23 @@ def coco_in_utf_16(draw, put):
   return "coco", path, {}
 
 
+def coco_in_utf_16_without_a_byte_order_mark(draw, put):
+  draw("a.png")
+  path = put("a.json", "")
+  path.write_text(json.dumps(coco()), "utf-16-le")
+  return "coco", path, {}
+
+
+def coco_of_lvis_0_5(draw, put):
+  draw("val2017/000000000042.png")
+  return "coco", put("lvis.json", coco({"file_name": "COCO_val2014_000000000042.png"})), {}
+
+
+def coco_beside_pictures_in_folders_of_supervisely(draw, put):
+  draw("ds0/img/a.png")
+  return "coco", put("ds0/ann/a.json", coco({"file_name": "a.png "})), {}
+
+
 def yolo_of_ultralytics(draw, put):
   draw("images/train/a.png"), put("labels/train/a.txt", f"0 {CENTRE}\n")
   text = "path: ../datasets/pets  # dataset root dir\ntrain: images/train\nval: images/val\ntest:\n\nnames:\n  0: cat\n"
@@ -168,6 +185,11 @@ def yolo_of_label_studio(draw, put):
   draw("images/3f2a1b7c-a.png"), put("labels/3f2a1b7c-a.txt", f"0 {CORNERS}")
   put("notes.json", {"categories": [{"id": 0, "name": "cat"}]})
   return "yolo", put("classes.txt", "cat\n").parent, {}
+
+
+def yolo_of_windows(draw, put):
+  draw("Images/A.PNG"), put("Labels/a.TXT", f"\ufeff0 {CENTRE} \r\n\r\n")
+  return "yolo", put("classes.txt", "cat\r\n").parent, {}
 
 
 def yolo_of_labelimg(draw, put):
@@ -319,7 +341,8 @@ OBJECTS = [
   coco_of_cvat, coco_of_roboflow, coco_of_label_studio, coco_of_label_studio_with_local_files,
   coco_of_via, coco_of_hasty, coco_of_fiftyone, coco_of_anylabeling, coco_of_supervisely,
   coco_keypoints, coco_with_categories_by_id, coco_of_mmdetection, coco_of_lvis_with_boxes_alone,
-  coco_in_utf_16, yolo_of_ultralytics, yolo_of_roboflow, yolo_of_supervision, yolo_of_cvat,
+  coco_in_utf_16, coco_in_utf_16_without_a_byte_order_mark, coco_of_lvis_0_5,
+  coco_beside_pictures_in_folders_of_supervisely, yolo_of_windows, yolo_of_ultralytics, yolo_of_roboflow, yolo_of_supervision, yolo_of_cvat,
   yolo_of_darknet_on_another_machine, yolo_of_label_studio, yolo_of_labelimg, voc_of_labelimg,
   voc_of_cvat, voc_of_supervision, voc_of_roboflow, voc_of_label_studio, voc_of_labelme,
   voc_of_rolabelimg, voc_of_oxford_pets,
@@ -362,7 +385,7 @@ def tsv_with_a_byte_order_mark(draw, put):
 def csv_of_excel_in_utf_16(draw, put):
   draw("a.png")
   path = put("t.txt", "")
-  path.write_text("image\tsuffix\na.png\ta red cat\n", "utf-16")
+  path.write_text("sep=\t\nimage\tsuffix\na.png\ta red cat\n\t\n", "utf-16")
   return "csv", path, {"prefix": "caption en"}
 
 
@@ -423,7 +446,7 @@ def test_the_sentence_is_read(draw, put, convert, dialect):
   assert checks.findings({"path": str(put("x", "").parent / "out.jsonl")}) == []
 
 
-ENCODINGS = ["gb2312", "gbk", "big5", "shift_jis", "euc-kr", "windows-1252", "utf-16", "UTF8"]
+ENCODINGS = ["gb2312", "gbk", "big5", "shift_jis", "euc-kr", "windows-1252", "utf-16", "utf-16-be", "UTF8"]
 NAMES = {"shift_jis": "\u732b", "euc-kr": "\uace0\uc591\uc774", "windows-1252": "ch\u00e2t"}
 
 
@@ -493,7 +516,7 @@ def test_what_is_of_another_kind_is_refused_in_one_line(draw, put, convert, what
 def test_pictures_that_are_called_alike_are_not_guessed(draw, put, convert):
   draw("pics/b/1/a.png"), draw("pics/c/1/a.png")
   src = put("a.json", coco({"file_name": "elsewhere/a.png"}))
-  with pytest.raises(errors.UserError, match="both called as elsewhere/a.png is; give the folder"):
+  with pytest.raises(errors.UserError, match="both called as elsewhere/a.png is; give its folder"):
     convert("coco", src)
   src = put("b.json", coco({"file_name": "/data/C/1/A.PNG"}))
   source, said = convert("coco", src)

@@ -29,6 +29,15 @@ def test_what_is_no_picture_is_counted_by_its_ending(draw, put, convert):
   }
 
 
+def test_links_are_followed_but_not_in_a_circle(draw, tmp_path, convert):
+  draw("elsewhere/1.png"), draw("set/dog/2.png")
+  (tmp_path / "set" / "cat").symlink_to(tmp_path / "elsewhere")
+  (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "set")
+  (tmp_path / "set" / "dog" / "again").symlink_to(tmp_path / "set" / "dog")
+  source, _ = convert("folders", tmp_path / "set", prefix="p")
+  assert [r["suffix"] for r in source] == ["cat", "dog"]
+
+
 def test_splits_are_folders_of_folders(draw, convert):
   src = draw("set/train/cat/1.png").parents[2]
   assert len(convert("folders", src, prefix="p")[0]) == 1  # the only one
@@ -48,5 +57,7 @@ def test_what_is_broken_is_one_line(draw, put, convert):
     (src / "cat" / "1.png").unlink()
     draw("set/cat/1.png")
     convert("folders", src, prefix="p")
+  with pytest.raises(errors.UserError, match="1.png: a file; give the folder that holds"):
+    convert("folders", src / "cat" / "1.png", prefix="p")
   with pytest.raises(errors.UserError, match="flat: no folders in it"):
     convert("folders", put("flat/1.png", "").parent, prefix="p")

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from paligemma_jax import errors
-from paligemma_jax.data.importers import formats
+from paligemma_jax.data.importers import formats, texts
 
 
 @pytest.fixture
@@ -37,3 +37,13 @@ def test_two_imports_are_the_same_bytes(csv, tmp_path):
   for name in "ab":
     formats.convert("csv", csv, tmp_path / f"{name}.jsonl")
   assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("value", [True, 1, "1", "1.0", "true", " True\n", "YES"])
+def test_yes_in_any_notation(value):
+  assert texts.flag(value)
+
+
+@pytest.mark.parametrize("value", [False, 0, "0", "false", "no", "", None, [], "2 or 3"])
+def test_all_else_is_no(value):
+  assert not texts.flag(value)

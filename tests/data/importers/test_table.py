@@ -39,6 +39,13 @@ def test_addresses_stay_and_empty_suffixes_are_counted(put, convert):
   assert said == f"2 examples\nempty suffixes, kept: 1 ({src}:2)"
 
 
+def test_what_excel_adds_is_passed_over(draw, put, convert):
+  draw("a.png")
+  text = 'sep=;\n"image";prefix;suffix;"a,b,c,d,e"\na.png ;p;s;1,5\n;;;\n'
+  (record,) = convert("csv", put("t.csv", text))[0]
+  assert record == {"image": "a.png", "prefix": "p", "suffix": "s", "a,b,c,d,e": "1,5"}
+
+
 HEAD = "image,prefix,suffix\n"
 
 
@@ -55,6 +62,9 @@ HEAD = "image,prefix,suffix\n"
     (HEAD, {"columns": {"image": "imgae"}}, '0 columns are named "imgae".* did you mean "image"'),
     (HEAD, {}, "t.csv: nothing to import"),
     ("", {}, 'no columns for "image"'),
+    (HEAD + ",p,s\n", {}, "t.csv:2: the name of the picture is empty"),
+    ("image,prefix,suffix,objects\na.png,p,s,3", {}, 'a column is named "objects", the key of boxes'),
+    ("PK\3\4", {}, "an archive or a workbook; unpack it"),
   ],
 )  # fmt: skip
 def test_what_is_broken_is_one_line_with_its_number(draw, put, convert, text, options, words):

@@ -72,6 +72,7 @@ def test_fractions_are_of_the_picture_turned_by_its_exif(draw, put, convert, row
     ("0 0.3 0.2 0.3", "a.txt:2: 4 numbers; wanted a class and 4 for a box"),
     ("0 0.3 0.2 0.3 0.2 0.9", "a.txt:2: 6 numbers"),
     ("0 12 6 15 6", "a.txt:2: coordinates from 6 to 15; wanted fractions"),
+    ("0 0.3 0.2 0.3 0.2 0.2 0.2 2 0.3 0.3 1", "from 0.2 to 2; wanted .*, and no key points"),
     ("0 nan 0.2 0.3 0.2", "a.txt:2: .* holds what is no number"),
     ("1.5 0.3 0.2 0.3 0.2", "a.txt:2: .* holds what is no number"),
     ("0 " + "9" * 5000 + " 0.2 0.3 0.2", "a.txt:2: .* holds what is no number"),
