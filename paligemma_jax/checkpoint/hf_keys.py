@@ -23,11 +23,11 @@ _HARMLESS = {
   "how it is computed, not what": "_attn_implementation attn_implementation use_cache"
   " _attn_implementation_autoset _attn_implementation_internal _experts_implementation"
   " _experts_implementation_internal experts_implementation _flash_attn_2_enabled torchscript"
-  " chunk_size_feed_forward cache_implementation gradient_checkpointing pretraining_tp",
+  " xla_device chunk_size_feed_forward cache_implementation gradient_checkpointing pretraining_tp",
   "what a call returns": "output_attentions output_hidden_states return_dict use_return_dict"
   " return_dict_in_generate output_scores _output_attentions",
   "where training begins, and its own noise and loss": "initializer_range initializer_factor"
-  " attention_dropout ignore_index tf_legacy_loss",
+  " attention_dropout ignore_index _ignore_index tf_legacy_loss",
   "heads that this model does not have": "id2label label2id num_labels problem_type finetuning_task"
   " vision_use_head is_decoder tie_encoder_decoder cross_attention_hidden_size",
   "how answers are sampled, which is said at the call": "max_length max_new_tokens min_length"
@@ -36,7 +36,8 @@ _HARMLESS = {
   " bad_words_ids num_return_sequences remove_invalid_values exponential_decay_length_penalty"
   " suppress_tokens begin_suppress_tokens forced_bos_token_id forced_eos_token_id prefix"
   " decoder_start_token_id task_specific_params sep_token_id pad_token_id bos_token_id",
-  "the shapes of the tensors tell": "projection_dim projection_size num_image_tokens num_positions",
+  "the shapes of the tensors tell": "projection_dim projection_size num_image_tokens num_positions"
+  " _vocab_size",
   "the positions of the rotation have no end": "max_position_embeddings model_max_length",
   "read by no release": "projector_hidden_act sliding_window_size",
 }
@@ -89,7 +90,8 @@ _READ = {  # part of the config -> keys that `hf_config` reads, or checks with o
   "paligemma": "model_type text_config vision_config image_token_index image_token_id"
   f" tie_word_embeddings vocab_size {_SIZES}",
   "siglip": "model_type text_config vision_config tie_word_embeddings",
-  "siglip_vision_model": f"{_SIZES} patch_size image_size vocab_size tie_word_embeddings",
+  "siglip_vision_model": f"{_SIZES} patch_size image_size vocab_size eos_token_id"
+  " tie_word_embeddings",
   "gemma": _DECODER,
   "gemma2": f"{_DECODER} attn_logit_softcapping final_logit_softcapping sliding_window",
 }

@@ -136,6 +136,7 @@ HARMLESS = {
   "_name_or_path": "google/x", "transformers_version": "4.41.0", "architectures": ["X"],
   "torch_dtype": "bfloat16", "dtype": "float16", "output_attentions": False, "return_dict": True,
   "is_encoder_decoder": False, "problem_type": None, "a_key_of_tomorrow": None,
+  "_vocab_size": 257152, "_ignore_index": -100, "initializer_range": 0.02, "use_cache": True,
 }  # fmt: skip
 
 
