@@ -13,62 +13,13 @@ from ml_collections import config_dict
 
 from paligemma_jax import cache, errors
 from paligemma_jax.configs import published
+from paligemma_jax.configs.arguments import args, one_of
 
 FAMILIES = ("", "pg2_3b", "pg2_10b", "pg2_28b")  # of checkpoints; "" is PaliGemma
 RULES = dict(  # what every source may have besides, see docs/data.md
   lower=False, draw="any", resize="", fit="stretch", outline="", frames=0, stride=1, noise=0
 )  # fmt: skip
 CROPS = {"rs": (), "ic": ("inception_crop:50",), "rc": ("random_crop:0.875",)}  # of captions
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
-
-
-def args(arg: str | None, **defaults) -> ml_collections.ConfigDict:
-  """Reads what stands after the colon: `forkme.py:res=448,recipe=head_only,final`.
-
-  Args:
-    arg: comma-separated `key=value`, or `key` alone for a switch; None or "" for the defaults.
-    **defaults: every key there is, with its value; its type decides how the text is read.
-
-  Raises:
-    errors.UserError: an unknown or repeated key, or a value of another type.
-  """
-  a, seen = ml_collections.ConfigDict(defaults), set()
-  for part in filter(None, (arg or "").split(",")):
-    key, given, value = part.partition("=")
-    if key not in defaults:
-      raise errors.UserError(
-        f'config argument "{part}": "{key}" is unknown{errors.did_you_mean(key, defaults, 24)}'
-      )
-    if key in seen:
-      raise errors.UserError(f'config argument "{key}" is given twice; keep one')
-    seen.add(key)
-    a[key] = _read(key, value if given else None, defaults[key])
-  return a
-
-
-def _read(key, value, default):
-  """The text `value` (None: the key stood alone) as a value of the default's type."""
-  kind = type(default)
-  if value is None:
-    value = "true" if kind is bool else ""
-  try:
-    if kind is bool:
-      return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[value.lower()]
-    if value or kind is str:
-      return kind(value)
-  except (KeyError, ValueError):
-    pass
-  raise errors.UserError(
-    f'config argument "{key}": found "{value}", wanted {kind.__name__}, e.g. {key}={default}'
-  )
-
-
-def one_of(key: str, value, known: dict):
-  """What the value of an argument stands for; an unknown one raises an errors.UserError."""
-  if value not in known:
-    hint = errors.did_you_mean(str(value), map(str, known))
-    raise errors.UserError(f'config argument "{key}": "{value}" is unknown{hint}')
-  return known[value]
 
 
 def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:

@@ -5,6 +5,7 @@ import pathlib
 
 from paligemma_jax import errors
 from paligemma_jax.cli import runtime
+from paligemma_jax.configs import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   option("--crowd", choices=("drop", "keep"), default="drop", help=crowd)
   option = add("csv", "file with a header", "CSV: image, prefix and suffix, or boxes")
   option("--images", **images)
-  option("--columns", default="", metavar="KEY=NAME,…", help="where they have other names")
+  option(
+    "--columns",
+    default="",
+    metavar="KEY=NAME,…",
+    help="where they have other names; a comma of a NAME is written twice",
+  )
   option("--prefix", default="", help="one prompt for all rows instead of a column")
   option = add("folders", "folder of folders", "a folder of pictures for each class")
   option("--prefix", required=True, help="the prompt; the suffix is the name of the folder")
@@ -59,11 +65,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _columns(text: str) -> dict[str, str]:
-  """`image=file,suffix=answer` as a dict."""
-  pairs = [part.partition("=") for part in text.split(",") if part]
+  """`image=file,suffix=answer` as a dict; a comma that belongs to a name is written twice."""
+  pairs = [part.partition("=") for part in arguments.split(text)]
   for key, equals, name in pairs:
     if key not in ("image", "prefix", "suffix", "label") or not equals or not name:
       raise errors.UserError(
-        f'--columns "{key}{equals}{name}"; wanted image=NAME, prefix=NAME, suffix=NAME or label=NAME'
+        f'--columns "{key}{equals}{name}"; wanted image=NAME, prefix=NAME, suffix=NAME or label=NAME,'
+        " a comma of a NAME written twice"
       )
   return {key: name for key, _, name in pairs}

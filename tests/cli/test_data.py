@@ -31,8 +31,8 @@ def test_import_tells_what_it_wrote(run, folders, tmp_path):
 
 
 def test_import_of_csv_takes_the_names_of_its_columns(run, folders, tmp_path):
-  (tmp_path / "t.csv").write_text("file,question,answer\nset/cat/1.png,q,a\n")
-  columns = "image=file,prefix=question,suffix=answer"
+  (tmp_path / "t.csv").write_text('file,"question, in English",answer\nset/cat/1.png,q,a\n')
+  columns = "image=file,prefix=question,, in English,suffix=answer"
   run("data", "import", "csv", tmp_path / "t.csv", tmp_path / "out.jsonl", "--columns", columns)
   want = {"image": "set/cat/1.png", "prefix": "q", "suffix": "a"}
   assert json.loads((tmp_path / "out.jsonl").read_text()) == want

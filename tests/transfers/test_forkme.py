@@ -66,3 +66,18 @@ def test_a_switch_stands_alone_or_says_so():
   assert common.args("final,res=448", res=224, final=False).final is True
   assert common.args("final=false", final=True).final is False
   assert common.args(None, res=224).res == 224
+
+
+@pytest.mark.parametrize("path", ["a,b/c.jsonl", ",a", "a,", "a,,b", "a,res=4", "x=1,y=2/c.jsonl"])
+def test_a_comma_that_belongs_to_a_path_is_written_twice(path):
+  written = path.replace(",", ",,")
+  a = common.args(f"train={written},val={written},res=448", train="", val="", res=224)
+  assert (a.train, a.val, a.res) == (path, path, 448)
+
+
+@pytest.mark.parametrize("path", ["a,b/train.jsonl", "a,rest/c.jsonl", "a,b,c", "a,b=1/c.jsonl"])
+def test_a_path_with_a_single_comma_is_told_how_it_is_written(path):
+  with pytest.raises(errors.UserError) as e:
+    forkme.get_config(f"train={path},val=val.jsonl")
+  written = str(e.value).partition("written twice, train=")[2].partition(";")[0]
+  assert f"train={path}".startswith("train=" + common.args(f"path={written}", path="").path)

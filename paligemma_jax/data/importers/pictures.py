@@ -99,7 +99,10 @@ class Folder:
   """A folder of pictures, found by whatever path a file of annotations gives them."""
 
   def __init__(
-    self, root: str | os.PathLike, notes: annotations.Notes, todo: str = "give its folder with --images"
+    self,
+    root: str | os.PathLike,
+    notes: annotations.Notes,
+    todo: str = "give its folder with --images",
   ):
     """Looks at nothing yet.
 
@@ -167,8 +170,7 @@ class Folder:
       best = [path for path, n in zip(found, shared) if n == max(shared)]
       if len(best) > 1:
         raise errors.UserError(
-          f"{place}: {best[0]} and {best[1]} are both called as {'/'.join(parts)} is;"
-          f" {self._todo}"
+          f"{place}: {best[0]} and {best[1]} are both called as {'/'.join(parts)} is; {self._todo}"
         )
       if best:
         return str(best[0])

@@ -58,7 +58,9 @@ def read(
     tree = _tree(path)
     picture = _picture(path, tree, finder, folder)
     size = [texts.number(tree.findtext(f"size/{key}")) for key in ("width", "height")]
-    frame = annotations.frame_of(picture, str(path), tuple(size) if min(v or 0 for v in size) > 0 else None)
+    frame = annotations.frame_of(
+      picture, str(path), tuple(size) if min(v or 0 for v in size) > 0 else None
+    )
     found = _objects(tree, str(path), notes)
     lowest = min([lowest, *(min(box) for _, _, box in found)])
     if not zero_based:
@@ -98,7 +100,9 @@ def _places(src: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """The folder of the data set, and that of its XML files; `src` may be either."""
   if not src.is_dir():
     raise errors.UserError(f"{src}: wanted the folder that holds the XML files")
-  if src.name.lower() in pictures.ANNOTATIONS and pictures.folder_of(src.absolute().parent, _PICTURES):
+  if src.name.lower() in pictures.ANNOTATIONS and pictures.folder_of(
+    src.absolute().parent, _PICTURES
+  ):
     return src.absolute().parent, src
   return src, pictures.folder_of(src, (*pictures.ANNOTATIONS, "labels")) or src
 

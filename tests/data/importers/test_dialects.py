@@ -446,7 +446,17 @@ def test_the_sentence_is_read(draw, put, convert, dialect):
   assert checks.findings({"path": str(put("x", "").parent / "out.jsonl")}) == []
 
 
-ENCODINGS = ["gb2312", "gbk", "big5", "shift_jis", "euc-kr", "windows-1252", "utf-16", "utf-16-be", "UTF8"]
+ENCODINGS = [
+  "gb2312",
+  "gbk",
+  "big5",
+  "shift_jis",
+  "euc-kr",
+  "windows-1252",
+  "utf-16",
+  "utf-16-be",
+  "UTF8",
+]
 NAMES = {"shift_jis": "\u732b", "euc-kr": "\uace0\uc591\uc774", "windows-1252": "ch\u00e2t"}
 
 
