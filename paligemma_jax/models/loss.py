@@ -57,37 +57,51 @@ def token_nll(
     final_logits_softcap: of the model; 0.0 is off.
     dtype: of the product with the table; its sums, and all else, are float32.
     shards: (devices that share the batch, devices that share the rows of the table).
-    pieces: in which the V / shards[1] rows of a device are walked through, a divisor of them; None
-      chooses it so that a device holds `PIECE` logits at most.
+    pieces: in which the V / shards[1] rows of a device are walked through; None chooses it so that
+      a device holds `PIECE` logits at most.
   """
   (B, T, D), V = hidden.shape, table.shape[0]
   batch_shards, rows_shards = shards
   pieces = pieces or _pieces(V // rows_shards, B * T * V // (batch_shards * PIECE))
-  # [s, p, v]: piece p takes a part of what every device has, so that none has to wait for another's.
-  split = table.astype(dtype).reshape(rows_shards, pieces, -1, D)
-  nll = _nll(hidden.reshape(B * T, D), split, targets.reshape(-1), label_smoothing,
-             final_logits_softcap, dtype)  # fmt: skip
+  # [s, r]: a piece takes a part of what every device has, so that none has to wait for another's.
+  split = table.astype(dtype).reshape(rows_shards, V // rows_shards, D)
+  nll = _nll(hidden.reshape(B * T, D), split, targets.reshape(-1), -(-split.shape[1] // pieces),
+             label_smoothing, final_logits_softcap, dtype)  # fmt: skip
   return nll.reshape(B, T)
 
 
 def _pieces(rows: int, least: int) -> int:
-  """The smallest divisor of `rows` that is more than `least`."""
-  return next(n for n in range(min(least + 1, rows), rows + 1) if rows % n == 0)
+  """More than `least`: a divisor of `rows` if there is one that is not much more."""
+  few = range(min(least + 1, rows), min(2 * least + 2, rows + 1))
+  return next((n for n in few if rows % n == 0), few[0])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _nll(hidden, table, targets, smoothing, softcap, dtype):
-  """float32[N] from hidden [N, D], table [s, p, v, D] in `dtype` and targets [N]."""
-  return _forward(hidden, table, targets, smoothing, softcap, dtype)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
+def _nll(hidden, table, targets, size, smoothing, softcap, dtype):
+  """float32[N] from hidden [N, D], table [s, r, D] in `dtype` and targets [N]; `size` of r at a time."""
+  return _forward(hidden, table, targets, size, smoothing, softcap, dtype)[0]
 
 
-def _logits(hidden, table, targets, p, softcap, dtype):
-  """Of piece p: (logits float32[N, s, v], rows of the table [s, v, D], bool[N, s, v] the target)."""
-  shards, pieces, size, _ = table.shape
-  rows = jax.lax.dynamic_index_in_dim(table, p, axis=1, keepdims=False)
+def _logits(hidden, table, targets, p, size, softcap, dtype):
+  """Of piece p: (logits float32[N, s, v], rows of the table [s, v, D], bool[N, s, v] the target,
+  bool[1, 1, v]: no earlier piece had it, None: none had, number of its first row)."""
+  shards, count, _ = table.shape
+  first = jnp.minimum(p * size, count - size)  # the last one begins earlier than its turn
+  rows = jax.lax.dynamic_slice_in_dim(table, first, size, axis=1)
   z = jnp.einsum("ND,svD->Nsv", hidden.astype(dtype), rows, preferred_element_type=jnp.float32)
-  ids = jnp.arange(shards)[:, None] * (pieces * size) + p * size + jnp.arange(size)[None]
-  return attention.soft_capped(z, softcap), rows, targets[:, None, None] == ids[None]
+  number = first + jnp.arange(size)
+  is_new = (number >= p * size)[None, None] if count % size else None
+  ids = jnp.arange(shards)[:, None] * count + number[None]
+  hit = _where(is_new, targets[:, None, None] == ids[None], False)
+  return attention.soft_capped(z, softcap), rows, hit, is_new, first
+
+
+def _where(is_new, x, other):
+  return x if is_new is None else jnp.where(is_new, x, other)
+
+
+def _turns(table, size):
+  return jnp.arange(-(-table.shape[1] // size))
 
 
 def _target(smoothing, vocab):
@@ -96,46 +110,49 @@ def _target(smoothing, vocab):
   return 1 - smoothing - b, b
 
 
-def _forward(hidden, table, targets, smoothing, softcap, dtype):
-  a, b = _target(smoothing, np.prod(table.shape[:3]))
+def _forward(hidden, table, targets, size, smoothing, softcap, dtype):
+  a, b = _target(smoothing, np.prod(table.shape[:2]))
 
   def piece(carry, p):
     most, total, right, everything = carry
-    z, _, hit = _logits(hidden, table, targets, p, softcap, dtype)
-    top = jnp.maximum(most, jnp.max(z, axis=(1, 2)))
-    total = total * jnp.exp(most - top) + jnp.sum(jnp.exp(z - top[:, None, None]), axis=(1, 2))
+    z, _, hit, is_new, _ = _logits(hidden, table, targets, p, size, softcap, dtype)
     right = right + jnp.sum(jnp.where(hit, z, 0.0), axis=(1, 2))
     if smoothing:
-      everything = everything + jnp.sum(z, axis=(1, 2))
+      everything = everything + jnp.sum(_where(is_new, z, 0.0), axis=(1, 2))
+    z = _where(is_new, z, -jnp.inf)
+    top = jnp.maximum(most, jnp.max(z, axis=(1, 2)))
+    total = total * jnp.exp(most - top) + jnp.sum(jnp.exp(z - top[:, None, None]), axis=(1, 2))
     return (top, total, right, everything), None
 
   zeros = jnp.zeros(targets.shape, jnp.float32)
   start = (jnp.full_like(zeros, -jnp.inf), zeros, zeros, zeros)
-  (most, total, right, everything), _ = jax.lax.scan(piece, start, jnp.arange(table.shape[1]))
+  (most, total, right, everything), _ = jax.lax.scan(piece, start, _turns(table, size))
   log_norm = most + jnp.log(total)
   nll = log_norm - a * right - b * everything
   return nll, (hidden, table, targets, log_norm)
 
 
-def _backward(smoothing, softcap, dtype, saved, grad):
+def _backward(size, smoothing, softcap, dtype, saved, grad):
   hidden, table, targets, log_norm = saved
-  a, b = _target(smoothing, np.prod(table.shape[:3]))
+  a, b = _target(smoothing, np.prod(table.shape[:2]))
   narrow = hidden.astype(dtype)
 
   def piece(carry, p):
     d_hidden, d_table = carry
-    z, rows, hit = _logits(hidden, table, targets, p, softcap, dtype)
+    z, rows, hit, is_new, first = _logits(hidden, table, targets, p, size, softcap, dtype)
     dz = jnp.exp(z - log_norm[:, None, None]) - jnp.where(hit, a, 0.0) - b
     dz = dz * grad[:, None, None]
     if softcap:
       dz = dz * (1 - jnp.square(z / softcap))
-    dz = dz.astype(dtype)
+    dz = _where(is_new, dz, 0.0).astype(dtype)
     d_hidden += jnp.einsum("Nsv,svD->ND", dz, rows, preferred_element_type=jnp.float32)
     d_rows = jnp.einsum("Nsv,ND->svD", dz, narrow)
-    return (d_hidden, jax.lax.dynamic_update_index_in_dim(d_table, d_rows, p, axis=1)), None
+    if is_new is not None:
+      d_rows += jax.lax.dynamic_slice_in_dim(d_table, first, size, axis=1)
+    return (d_hidden, jax.lax.dynamic_update_slice_in_dim(d_table, d_rows, first, axis=1)), None
 
   start = (jnp.zeros(hidden.shape, jnp.float32), jnp.zeros_like(table))
-  (d_hidden, d_table), _ = jax.lax.scan(piece, start, jnp.arange(table.shape[1]))
+  (d_hidden, d_table), _ = jax.lax.scan(piece, start, _turns(table, size))
   return d_hidden.astype(hidden.dtype), d_table, None
 
 

@@ -38,7 +38,7 @@ def data():
 
 @pytest.mark.parametrize("mean", [per_example, per_token])
 @pytest.mark.parametrize("smoothing, cap", [(0.0, 0.0), (0.1, 0.0), (0.0, 3.0), (0.2, 3.0)])
-@pytest.mark.parametrize("shards, pieces", [((1, 1), 1), ((1, 1), 8), ((1, 4), 3)])
+@pytest.mark.parametrize("shards, pieces", [((1, 1), 1), ((1, 1), 8), ((1, 4), 3), ((1, 4), 5)])
 def test_value_and_gradients_are_those_of_the_plain_loss(
   data, mean, smoothing, cap, shards, pieces
 ):
@@ -56,6 +56,21 @@ def test_value_and_gradients_are_those_of_the_plain_loss(
   np.testing.assert_allclose(got, want, rtol=1e-6)
   for a, b in zip(got_grads, want_grads):
     assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize(
+  "rows, least, pieces",
+  [
+    (257_152, 0, 1),
+    (257_152, 5, 7),  # the next divisor
+    (257_152, 16, 28),
+    (257_219, 16, 17),  # a prime: the last piece repeats some rows, which do not count again
+    (2 * 128_603, 16, 17),  # twice a prime
+    (3, 9, 3),
+  ],
+)
+def test_a_vocabulary_is_walked_through_in_about_as_many_pieces_as_it_takes(rows, least, pieces):
+  assert loss._pieces(rows, least) == pieces
 
 
 @pytest.mark.parametrize("window", [3, 5, T, 2 * T, None])
