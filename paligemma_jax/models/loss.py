@@ -86,8 +86,12 @@ def _logits(hidden, table, targets, p, size, softcap, dtype):
   """Of piece p: (logits float32[N, s, v], rows of the table [s, v, D], bool[N, s, v] the target,
   bool[1, 1, v]: no earlier piece had it, None: none had, number of its first row)."""
   shards, count, _ = table.shape
-  first = jnp.minimum(p * size, count - size)  # the last one begins earlier than its turn
-  rows = jax.lax.dynamic_slice_in_dim(table, first, size, axis=1)
+  if count % size:
+    first = jnp.minimum(p * size, count - size)  # the last one begins earlier than its turn
+    rows = jax.lax.dynamic_slice_in_dim(table, first, size, axis=1)
+  else:  # so that the compiler sees whole blocks
+    first, blocks = p * size, table.reshape(shards, -1, size, table.shape[2])
+    rows = jax.lax.dynamic_index_in_dim(blocks, p, axis=1, keepdims=False)
   z = jnp.einsum("ND,svD->Nsv", hidden.astype(dtype), rows, preferred_element_type=jnp.float32)
   number = first + jnp.arange(size)
   is_new = (number >= p * size)[None, None] if count % size else None
@@ -147,8 +151,11 @@ def _backward(size, smoothing, softcap, dtype, saved, grad):
     dz = _where(is_new, dz, 0.0).astype(dtype)
     d_hidden += jnp.einsum("Nsv,svD->ND", dz, rows, preferred_element_type=jnp.float32)
     d_rows = jnp.einsum("Nsv,ND->svD", dz, narrow)
-    if is_new is not None:
-      d_rows += jax.lax.dynamic_slice_in_dim(d_table, first, size, axis=1)
+    if is_new is None:
+      blocks = d_table.reshape(len(table), -1, size, table.shape[2])
+      blocks = jax.lax.dynamic_update_index_in_dim(blocks, d_rows, p, axis=1)
+      return (d_hidden, blocks.reshape(table.shape)), None
+    d_rows += jax.lax.dynamic_slice_in_dim(d_table, first, size, axis=1)
     return (d_hidden, jax.lax.dynamic_update_slice_in_dim(d_table, d_rows, first, axis=1)), None
 
   start = (jnp.zeros(hidden.shape, jnp.float32), jnp.zeros_like(table))
