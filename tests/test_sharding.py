@@ -166,6 +166,15 @@ def test_devices_of_two_tpu_slices():
   assert run.stdout.split("\n")[-2] == "[{0}, {1}]"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="needs libtpu")
+def test_every_slice_is_laid_out_in_every_mesh_and_no_row_is_left_out():
+  run = subprocess.run(
+    [sys.executable, "-m", "tests.slices"], capture_output=True, text=True, check=True
+  )
+  assert run.stdout == "[0, 0, 1, 1, 1, 1, 0, 2, 3, 3, 3, 3, 2, 2, 2, 0]\n"  # a ring
+
+
 def test_flatten_and_unflatten_are_inverse():
   tree = {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
   assert sharding.flatten(tree) == {"a/b": 1, "a/c/d": 2, "e": 3}

@@ -162,6 +162,15 @@ def test_a_step_that_is_complete_is_not_written_again(tmp_path):
   assert (tmp_path / "1" / manifest.NAME).stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_of_several_processes_the_first_says_whether_a_step_is_there(said, tmp_path, monkeypatch):
+  save(tmp_path, 5)
+  before = (tmp_path / "5" / manifest.NAME).stat().st_mtime_ns
+  monkeypatch.setattr(orbax.exchange, "of_first", lambda seen: said)  # what this one sees is True
+  save(tmp_path, 5)
+  assert ((tmp_path / "5" / manifest.NAME).stat().st_mtime_ns == before) is said
+
+
 def data_file(step):
   return max(
     (p for p in (step / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
