@@ -1,7 +1,11 @@
 """Run the evaluations of configs on checkpoints; print the scores beside the published ones.
 
+  paligemma eval --ckpt workdir
   paligemma eval --config transfers/forkme.py --ckpt workdir --workdir workdir/eval
   paligemma eval --config transfers/okvqa.py --config transfers/gqa.py --ckpt A --ckpt B --workdir DIR
+
+Without --config each checkpoint is the workdir of a run, whose own config counts; relative paths of
+its data start from the folder that the run was started in.
 
 With --workdir also writes DIR/results.json (the table), DIR/results.html (the table and predictions
 with their pictures), DIR/metrics.json, DIR/predictions/NAME.jsonl and DIR/evaluated.json; of several
@@ -18,6 +22,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import re
 import sys
@@ -25,15 +30,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import paligemma_jax
-from paligemma_jax import errors, storage
+from paligemma_jax import errors, metrics, storage
 from paligemma_jax.cli import config, generate, runtime, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds this command's options."""
   parser.set_defaults(run=run)
-  more = "what to run, again for several transfers; keys are overridden with --config.path=value"
-  train.add_config(parser, action="append", help=more)
+  more = "what to run, again for several transfers (default: the config of the run that --ckpt is);"
+  more += " keys are overridden with --config.path=value"
+  train.add_config(parser, required=False, action="append", help=more)
   more = "npz, Hugging Face folder or Hub id, Orbax checkpoint, or workdir; one for all configs or one each"
   generate.add_checkpoint(parser, action="append", help=more)
   parser.add_argument("--workdir", metavar="DIR", help="where scores and predictions are written")
@@ -53,9 +59,9 @@ class _Transfer:
 
 def run(args: argparse.Namespace) -> None:
   """Evaluates."""
+  runtime.start()
   transfers = _transfers(args)
   workdir = storage.path(args.workdir) if args.workdir else None
-  runtime.start()
   from paligemma_jax.evals import results  # imports JAX
   from paligemma_jax.train import processes
 
@@ -85,21 +91,51 @@ def run(args: argparse.Namespace) -> None:
 
 def _transfers(args) -> list[_Transfer]:
   """What the arguments ask for; all that can be told before anything is opened."""
-  if len(args.ckpt) not in (1, len(args.config)):
+  specs = args.config or args.ckpt  # a run has its config
+  if len(args.ckpt) not in (1, len(specs)):
     raise errors.UserError(
-      f"{len(args.ckpt)} checkpoints for {len(args.config)} configs; give one --ckpt for all, or one each"
+      f"{len(args.ckpt)} checkpoints for {len(specs)} configs; give one --ckpt for all, or one each"
     )
-  checkpoints = args.ckpt * len(args.config) if len(args.ckpt) == 1 else args.ckpt
+  checkpoints = args.ckpt * len(specs) if len(args.ckpt) == 1 else args.ckpt
   found = []
-  for name, spec, checkpoint in zip(_names(args.config), args.config, checkpoints):
-    settings = config.load(spec, args.overrides)
+  places = [*map(os.path.abspath, specs)] if not args.config else specs  # "." has no name
+  for name, spec, checkpoint in zip(_names(places), specs, checkpoints):
+    if args.config:
+      settings = config.load(spec, args.overrides)
+    else:
+      settings = _of_run(checkpoint, args.overrides)
     if args.expect and not settings.get("expect"):
       raise errors.UserError(f"--expect: {spec} has no published scores (config.expect is empty)")
     settings.model.init = checkpoint
     if args.tokenizer:
       settings.input.tokenizer = args.tokenizer
-    found.append(_Transfer(name, spec, settings, _chosen(settings, args.evals)))
+    evals = _chosen(settings, args.evals)
+    if not args.config:
+      _refuse_unknown(settings, evals, spec)
+    found.append(_Transfer(name, spec, settings, evals))
   return found
+
+
+def _of_run(ckpt: str, overrides):
+  """The config of the run that a checkpoint is of."""
+  from paligemma_jax.train import stored  # imports JAX
+
+  found = stored.read(ckpt).lock()
+  for key, value in overrides:
+    config.override(found, key, value)
+  return found
+
+
+def _refuse_unknown(settings, evals: list[str], ckpt: str) -> None:
+  """Raises a UserError if a metric was a function of the config's file; of other evaluations it is dropped."""
+  for name, one in settings.evals.items():
+    if one.metric and one.metric not in metrics.METRICS:
+      if name in evals:
+        raise errors.UserError(
+          f'{ckpt}: evals.{name}.metric "{one.metric}" is a function of the config\'s own file, of'
+          " which the run has the name alone; give --config FILE.py, or choose others with --evals"
+        )
+      one.metric = ""
 
 
 def _names(specs: list[str]) -> list[str]:

@@ -43,6 +43,7 @@ def start(mesh: Mesh, data: Mapping[str, str], step: int) -> dict[str, Any]:
     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "step": step,
     "command": sys.argv,
+    "folder": os.getcwd(),  # that relative paths of the config start from
     "devices": {
       "platform": device.platform,
       "kind": device.device_kind,

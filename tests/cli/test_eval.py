@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
-from paligemma_jax import errors
+from paligemma_jax import errors, metrics
+from paligemma_jax.checkpoint import formats
 from paligemma_jax.cli import eval as command
 from paligemma_jax.cli import main
 from paligemma_jax.evals import runner
+from paligemma_jax.train import provenance, settings
+from paligemma_jax.transfers import common
 from tests.train import toy_run
 
 CONFIG = """
@@ -86,6 +89,60 @@ def test_a_mistake_in_the_last_config_is_told_before_anything_is_evaluated(
   message = refuse("eval", *both[:2], "--config", none, "--ckpt", ckpt, "--expect", *out)
   assert f"{none} has no published scores" in message
   assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def trained(tmp_path, ckpt, pictures):
+  """trained(**evaluations) -> the workdir of a run that was started in tmp_path/home with "my/val.jsonl"."""
+
+  def make(**evals):
+    home = tmp_path / "home"
+    (home / "my").mkdir(parents=True)
+    line = {"image": pictures[0], "prefix": "answer en what colour?", "suffix": "red"}
+    (home / "my/val.jsonl").write_text((json.dumps(line) + "\n") * 3)
+    source, workdir = formats.open(ckpt), home / "runs/mine"
+    formats.save(workdir / "checkpoints", source.read, source.config, source.assets, format="orbax")
+    c = common.base(0, text_len=32)
+    c.model.init = "gone.npz"
+    c.input.tokenizer = "gone.model"
+    c.train.data.yours = common.jsonl("my/val.jsonl")
+    for name, metric in evals.items():
+      c.evals[name] = common.evaluate(c.train.data.yours, metric, max_new_tokens=2, batch_size=8)
+    settings.store(settings.check(c), workdir)
+    provenance.write(workdir, {"folder": str(home)})
+    return workdir
+
+  return make
+
+
+def test_a_run_is_evaluated_as_its_own_config_says_from_any_directory(
+  trained, run, tmp_path, monkeypatch
+):
+  workdir = trained(val="exact_match", other="vqa")
+  monkeypatch.chdir(tmp_path)
+  assert run("eval", "--ckpt", workdir).count("val/exact_match") == 1
+  step = "home/runs/mine/checkpoints/0"
+  assert "other/acc" in run("eval", "--ckpt", step, "--evals", "other")
+  monkeypatch.chdir(workdir)
+  changed = "--config.evals.val.limit=1", "--config.model.settings.final_logits_softcap=30"
+  table = run("eval", "--ckpt", ".", "--evals", "val", "--workdir", tmp_path / "out", *changed)
+  assert "val/exact_match" in table and "other" not in table
+  assert len((tmp_path / "out/predictions/val.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_checkpoint_without_a_config_of_its_own_needs_one(ckpt, refuse, tmp_path):
+  assert "no workdir with a config of its own; give --config" in refuse("eval", "--ckpt", ckpt)
+  (tmp_path / "checkpoints").mkdir()
+  (tmp_path / "config.json").write_text('{"model_type": "paligemma"}')
+  assert "config.json is no config of a run, or damaged" in refuse("eval", "--ckpt", tmp_path)
+
+
+def test_a_metric_of_the_configs_own_file_is_told(trained, refuse, run, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setitem(metrics.METRICS, "mine", lambda rows: {"mine": 1.0})
+    workdir = trained(val="exact_match", own="mine")
+  assert 'evals.own.metric "mine" is a function of the config' in refuse("eval", "--ckpt", workdir)
+  assert "val/exact_match" in run("eval", "--ckpt", workdir, "--evals", "val")
 
 
 @pytest.fixture
