@@ -119,6 +119,17 @@ def test_a_mesh_that_does_not_fill_the_devices_is_refused(axes, message):
     sharding.make_mesh(axes)
 
 
+@pytest.mark.parametrize(
+  "name", ["fsdp", "fsdp_tensor", "fsdp_tensor:8", "data=2,fsdp=-1,tensor=2"]
+)
+def test_an_axis_of_a_slice_may_be_split_between_two_of_the_mesh(name):
+  devices = toy.tpu_slice(4, 4)
+  mesh = sharding.make_mesh(meshes.get(name)["axes"], devices)
+  assert {d.id for d in mesh.devices.flat} == set(range(16))
+  if name == "fsdp":  # a ring: the hosts do not follow each other
+    assert [d.process_index for d in mesh.devices.flat] != sorted([0, 1, 2, 3] * 4)
+
+
 def test_what_cannot_be_laid_out_is_one_line(monkeypatch):
   def fail(*args, **kwargs):
     raise NotImplementedError("Failed to find assignment for axis 2. The sizes\nmust divide")

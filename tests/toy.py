@@ -49,6 +49,15 @@ class Device:
   process_index: int
   platform: str = "cpu"
   device_kind: str = "cpu"
+  coords: tuple[int, ...] = ()
+  core_on_chip: int = 0
+
+
+def tpu_slice(width: int, height: int) -> list[Device]:
+  """The chips of a TPU v6e slice that is not there, four on a host."""
+  chips = [(x, y) for y in range(height) for x in range(width)]
+  host = lambda x, y: y // 2 * (width // 2) + x // 2
+  return [Device(i, host(x, y), "tpu", "TPU v6 lite", (x, y, 0)) for i, (x, y) in enumerate(chips)]
 
 
 def mesh(processes: str, tensor: int = 1):
