@@ -30,6 +30,7 @@ SLICES = {  # variant -> slices that a group may have, small ones first
   "paligemma2-10b": ("v5e:8x8", "v5p:2x2x4", "v6e:4x4"),
   "paligemma2-28b": ("v5e:16x16", "v5p:4x4x4", "v6e:8x8"),
 }
+MOST = 128  # devices that share the parameters: the image tower's width does not divide over more
 CASES = {
   f"{variant}-{res} {topology}": (f"{variant}-{res}", topology)
   for variant, slices in SLICES.items()
@@ -38,20 +39,22 @@ CASES = {
 }
 
 
-def config(name: str, batch_size: int):
+def config(name: str, num_devices: int):
   """A full fine-tune with Adam, everything else as the transfers have it."""
   c = common.base()
   c.model.update(models.MODELS[name]["model"] | {"init": ""})
   c.input.update(models.MODELS[name]["input"])
   c.train.data.none = common.jsonl("none.jsonl")
-  c.train.update(batch_size=batch_size, steps=1000)
+  c.train.update(batch_size=max(64, num_devices), steps=1000)
+  if num_devices > MOST:
+    c.mesh = f"data_fsdp:{MOST}"
   return c
 
 
 def measure(name: str, topology: str) -> dict:
   """The figures of one training step: bytes of a device, seconds, FLOPs over all devices."""
   target = targets.tpu(topology)
-  made = plan.make(config(name, max(64, len(target.devices))), target)
+  made = plan.make(config(name, len(target.devices)), target)
   p = plan.train_step(made)
   return {
     "batch_size": p.batch_size,
