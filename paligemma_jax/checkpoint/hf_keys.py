@@ -17,7 +17,7 @@ VOCAB_SIZE = "paligemma_jax_vocab_size"
 # Why a key does not change the function -> the keys.
 _HARMLESS = {
   "what wrote the file": "architectures transformers_version _name_or_path name_or_path _commit_hash"
-  " auto_map _auto_class license tokenizer_class processor_class unsloth_version unsloth_fixed"
+  " _auto_class license tokenizer_class processor_class unsloth_version unsloth_fixed"
   f" _from_model_config {META} {VOCAB_SIZE}",
   "the dtype is that of the tensors": "torch_dtype dtype use_bfloat16",
   "how it is computed, not what": "_attn_implementation attn_implementation use_cache"

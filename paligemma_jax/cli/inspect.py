@@ -16,7 +16,7 @@ import math
 
 from paligemma_jax.cli import runtime
 from paligemma_jax.models import variants
-from paligemma_jax.processing import hub_files
+from paligemma_jax.processing import added_tokens, hub_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def _summary(source) -> list[tuple[str, str]]:
     rows += [(name, _setting(getattr(config.llm, name))) for name in variants.SETTINGS]
   if "step" in source.meta:
     rows.append(("step", str(source.meta["step"])))
-  rows += _preprocessing(source)
+  rows += _preprocessing(source) + _added_tokens(source)
   files = [f"{name} ({runtime.size(len(data))})" for name, data in sorted(source.assets.items())]
   rows.append(("assets", ", ".join(files) or "none: give --tokenizer where one is needed"))
   return rows
@@ -88,6 +88,14 @@ def _preprocessing(source) -> list[tuple[str, str]]:
   found = hub_files.read_preprocessing(source.assets, source.path)
   rows = [("resize", found.resize), ("alpha", found.alpha), ("text_len", found.text_len)]
   return [(name, str(value)) for name, value in rows if value]
+
+
+def _added_tokens(source) -> list[tuple[str, str]]:
+  """The tokens behind `<image>`, if there are any."""
+  found = added_tokens.behind(added_tokens.read(source.assets, source.path))
+  names = [token.content for token in found]
+  more = f", … ({len(names)} in all)" if len(names) > 5 else ""
+  return [("added tokens", ", ".join(names[:5]) + more)] if names else []
 
 
 def _count(shapes) -> int:

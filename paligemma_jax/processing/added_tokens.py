@@ -56,10 +56,10 @@ def read(files: dict[str, bytes], place: str = "") -> dict[int, Added]:
         found[i], told[i] = token, name
       elif special and not found[i].special:
         found[i] = found[i]._replace(special=True)
-      behind = [k for k in ("lstrip", "rstrip", "single_word") if entry.get(k)]
-      if behind and i > image_id(found, i):
+      flags = [k for k in ("lstrip", "rstrip", "single_word") if entry.get(k)]
+      if flags and i > image_id(found, i):
         raise errors.UserError(
-          f"{where}: the added token {token.content!r} has {behind[0]}, which is not supported; "
+          f"{where}: the added token {token.content!r} has {flags[0]}, which is not supported; "
           "added tokens are found as they stand"
         )
   return found
@@ -92,10 +92,10 @@ def image_id(added: dict[int, Added], default: int | None = None) -> int | None:
   return next((i for i, token in added.items() if token.content == IMAGE), default)
 
 
-def specials(added: dict[int, Added]) -> set[str]:
-  """Contents of the special ones behind `<image>`."""
-  image = image_id(added, 0)
-  return {token.content for i, token in added.items() if i > image and token.special}
+def behind(added: dict[int, Added]) -> list[Added]:
+  """The tokens behind `<image>`, in the order of their ids."""
+  image = image_id(added, max(added, default=0))
+  return [added[i] for i in sorted(added) if i > image]
 
 
 def fits(model: bytes, added: dict[int, Added]) -> bool:

@@ -108,7 +108,8 @@ class Tokenizer:
     added = added_tokens.read(files, place)
     if not added_tokens.fits(model, added):
       return None
-    return cls(added_tokens.extended(model, added, name), name, added_tokens.specials(added))
+    special = [token.content for token in added_tokens.behind(added) if token.special]
+    return cls(added_tokens.extended(model, added, name), name, special)
 
   @classmethod
   def from_path(cls, path: str | os.PathLike) -> "Tokenizer":

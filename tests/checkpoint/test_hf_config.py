@@ -209,6 +209,7 @@ def test_the_image_token_has_two_names():
     ("vision_config", {"image_size": [224, 448]}, r"image_size is \[224, 448\], which is no size"),
     ("vision_config", {"model_type": "clip_vision_model"}, "model_type 'clip_vision_model'"),
     (None, {"rope_scaling": LINEAR}, r"config.json: rope_scaling .*: unknown here"),
+    (None, {"auto_map": {"AutoModel": "mine.Model"}}, "auto_map .*: unknown here"),  # other code
     (None, {"eos_token_id": [1, 107]}, r"eos_token_id \[1, 107\] is not supported"),
     (None, {"image_token_index": -1}, "image_token_index is -1, which is no size"),
   ],

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from paligemma_jax.cli import main
+from tests.checkpoint import test_added_rows
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,11 @@ def test_inspect_knows_a_part_of_a_model(ckpt, run, tmp_path):
   run("convert", ckpt, tmp_path / "whole.npz")
   shown = run("inspect", f"{tmp_path}/whole.npz:img")
   assert "a part: img" in shown and "llm/" not in shown
+
+
+def test_inspect_names_added_tokens(run, tmp_path):
+  test_added_rows.folder(tmp_path / "x", 1503, test_added_rows.with_tokens("<s_ok>", "<s_bad>"))
+  assert "added tokens          <s_ok>, <s_bad>\n" in run("inspect", tmp_path / "x")
 
 
 def test_convert_says_what_the_shapes_cannot_tell(ckpt, run, refuse, tmp_path):
