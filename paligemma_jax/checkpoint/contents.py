@@ -91,10 +91,10 @@ def weights(folder: pathlib.Path, ours: tuple[str, ...] = ()) -> pathlib.Path:
   name = next(iter(found))
   if not name.endswith((".safetensors", INDEX)) or re.fullmatch(_ADAPTER.names, name):
     raise errors.UserError(described(folder))
-  if _SHARD.fullmatch(name):
+  if (shard := _SHARD.fullmatch(name)) and int(shard[2]) > 1:
     raise errors.UserError(
-      f"{folder} has no {_SHARD.fullmatch(name)[1]}{INDEX}, which says where the tensors are: "
-      f"{name} is one shard of several"
+      f"{folder} has no {shard[1]}{INDEX}, which says where the tensors are: {name} is one shard of "
+      f"{int(shard[2])}"
     )
   return folder / name
 

@@ -71,6 +71,12 @@ def test_shards_that_no_index_names_are_refused(folder):
   assert "has no model.safetensors.index.json" in said(folder)
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "model-00001-of-00001.safetensors"])
+def test_one_file_of_any_name_is_read(folder, name):
+  (folder / "model.safetensors").rename(folder / name)
+  assert formats.open(folder).config is not None
+
+
 @pytest.mark.parametrize("name", ["model.fp16.safetensors", "consolidated.safetensors", "x.npz"])
 def test_a_second_file_of_weights_is_refused(folder, name):
   shutil.copy(folder / "model.safetensors", folder / name)
