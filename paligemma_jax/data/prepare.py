@@ -9,8 +9,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from paligemma_jax.processing import boxes, masks
 _VERSION = 3  # of what the cache holds; raise it when the computation changes
 CHUNK = 256  # masks encoded at a time
 _NO_MASK = -1
+_BORDER = re.compile(  # a loc or seg token
+  r"<loc(?:0\d{3}|10[01]\d|102[0-3])>|<seg(?:0\d{2}|1[01]\d|12[0-7])>"
+)
 _ORDERS = 6  # of the objects or options of a record, measured for `draw="shuffle"`
 
 
@@ -177,15 +181,7 @@ def has_masks(source: sources.Source) -> bool:
 
 
 def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
-  newline, memo = len(tokenizer.newline), {}  # prompts repeat, and so do short answers
-
-  def count(text):
-    if text not in memo:
-      if len(memo) > 100_000:
-        memo.clear()
-      memo[text] = len(tokenizer.encode(text))
-    return memo[text]
-
+  count, newline = _counter(tokenizer), len(tokenizer.newline)
   found = np.zeros((len(source), 3), np.int32)
   for i in range(len(source)):
     try:
@@ -195,6 +191,27 @@ def _measure(source, rules, tokenizer) -> dict[str, np.ndarray]:
     except tasks.UNFIT:
       continue  # `problems` tells what is wrong with it
   return dict(zip(("prompt", "answer", "whole"), found.T))
+
+
+def _counter(tokenizer) -> Callable[[str], int]:
+  """A function text -> number of its tokens that remembers what stands between loc and seg tokens.
+
+  These are borders to the tokeniser, and what stands between them repeats: labels, and prompts.
+  """
+  memo = {}
+
+  def piece(text):
+    if text not in memo:
+      if len(memo) > 100_000:
+        memo.clear()
+      memo[text] = len(tokenizer.encode(text))
+    return memo[text]
+
+  def count(text):
+    first, *others = _BORDER.split(text)
+    return piece(first) + sum(piece(f"<loc0000>{other}") if other else 1 for other in others)
+
+  return count
 
 
 def _orders(n: int) -> list[list[int] | None]:

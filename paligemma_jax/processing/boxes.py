@@ -90,10 +90,10 @@ def format_boxes(boxes: Iterable[structs.Box], height: int, width: int, bins: in
     height, width: of the picture, pixels.
     bins: 1023 or 1024, see `parse_boxes`.
   """
-  texts = []
-  for box in boxes:
-    y0, y1 = to_bins((box.y0, box.y1), height, bins)
-    x0, x1 = to_bins((box.x0, box.x1), width, bins)
+  texts, boxes = [], list(boxes)
+  ys = to_bins([y for box in boxes for y in (box.y0, box.y1)], height, bins)  # all at once: faster
+  xs = to_bins([x for box in boxes for x in (box.x0, box.x1)], width, bins)
+  for box, y0, x0, y1, x1 in zip(boxes, ys[::2], xs[::2], ys[1::2], xs[1::2]):
     tokens = "".join(f"<loc{v:04d}>" for v in (y0, x0, y1, x1))
     tokens += "".join(f"<seg{c:03d}>" for c in box.codes or ())
     texts.append(f"{tokens} {box.label}".rstrip())

@@ -85,6 +85,25 @@ def test_a_record_that_is_no_example_has_no_length(write, processor, item):
     assert [x.tolist() for x in lengths] == [[0], [0], [0]]
 
 
+def test_tokens_are_counted_piece_by_piece_between_loc_tokens(processor):
+  rng, t = np.random.default_rng(0), processor.tokenizer
+  parts = [
+    "<loc0000>",
+    "<loc1023>",
+    "<loc1024>",
+    "<seg127>",
+    "<seg128>",
+    "<loc1>",
+    "<",
+    " cat ;",
+    " a",
+  ]
+  count = prepare._counter(t)
+  for _ in range(500):
+    text = "".join(rng.choice(parts, rng.integers(12)))
+    assert count(text) == len(t.encode(text)), text
+
+
 def test_lengths_come_from_the_cache_until_something_changes(write, processor, monkeypatch):
   source = sources.Jsonl(write([{"prefix": "caption en", "suffix": "a cat and a dog"}]))
   runs, measure = [], prepare._measure
