@@ -15,10 +15,12 @@ class Edges:
 
   def __init__(self):
     self._at = {"0": 0, "1": 0, "end": 0, "end - 1": 0}
+    self._boxes, self._largest = 0, 0.0
 
   def add(self, objects: Iterable[dict], height: int, width: int) -> None:
     """Looks at the boxes of a picture, [x0, y0, x1, y1] in pixels."""
     for x0, y0, x1, y1 in (o["box"] for o in objects):
+      self._boxes, self._largest = self._boxes + 1, max(self._largest, x1, y1)
       self._at["0"] += 0 in (x0, y0)
       self._at["1"] += 1 in (x0, y0)
       self._at["end"] += x1 == width or y1 == height
@@ -27,6 +29,11 @@ class Edges:
   def finding(self) -> str:
     """What is odd about them all; "" if nothing is."""
     at = self._at
+    if self._boxes >= _FEW and self._largest <= 1:
+      return (
+        f"all {self._boxes} boxes lie between 0 and 1: they may be fractions of the picture; boxes"
+        " of a JSONL are pixels"
+      )
     if at["1"] >= _FEW and not at["0"]:
       return (
         f"no box begins at 0, {at['1']} begin at 1: their tool may have counted from 1, as VOC does;"

@@ -40,16 +40,18 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
   dst = pathlib.Path(dst).absolute()
   if dst.exists():
     raise errors.UserError(f"{dst} exists already; choose another name or remove it first")
-  notes, labels = annotations.Notes(), set()
+  notes, labels, largest = annotations.Notes(), set(), 0.0
   counts = {"examples": 0, "objects": 0, "labels": 0}
 
   def lines() -> Iterator[bytes]:
+    nonlocal largest
     records = FORMATS[name](src, notes, **options)
     for record in tqdm.tqdm(records, desc=f"import {name}", unit="example", disable=None):
       objects = record.get("objects") or []
       counts["examples"] += 1
       counts["objects"] += len(objects)
       labels.update(o["label"] for o in objects)
+      largest = max([largest, *(max(o["box"]) for o in objects)])
       record["image"] = _seen_from(record["image"], dst.parent)
       line = json.dumps(record, ensure_ascii=False)
       try:
@@ -65,6 +67,8 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
 
   files.write_whole(dst, lines())
   counts["labels"] = len(labels)
+  if counts["objects"] and largest <= 1:
+    notes.hint("all boxes lie between 0 and 1: fractions of the picture? They were taken as pixels")
   said = [f"{n} {what if n > 1 else what[:-1]}" for what, n in counts.items() if n]
   return "\n".join([", ".join(said), *notes.lines()])
 

@@ -216,6 +216,12 @@ def test_what_is_listed_twice_counts_once(draw, put, convert):
   assert len(source) == 1 and counts(said) == {"entries that are listed twice, taken once": 1}
 
 
+def test_boxes_that_may_be_fractions_are_told(draw, put, convert):
+  draw("a.png")
+  _, said = convert("coco", put("i.json", _instances({"bbox": [0.1, 0.2, 0.5, 0.5]})))
+  assert "all boxes lie between 0 and 1: fractions of the picture?" in said
+
+
 @pytest.mark.parametrize("size", [(0, 0), (-1, -1), (40, None), ("", "")])
 def test_a_size_that_is_none_is_read_from_the_picture(draw, put, convert, size):
   draw("a.png")
