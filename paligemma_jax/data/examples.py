@@ -17,7 +17,7 @@ class UnreadableImage(errors.UserError):
 
 
 class Unanswered(UnreadableImage):
-  """A record that is to be trained on has an empty list of answers; so it counts as unreadable."""
+  """A record without answers or objects, which nobody can edit; so it counts as unreadable."""
 
 
 def make(
@@ -57,7 +57,7 @@ def make(
     alpha: as `image.decode`.
 
   Raises:
-    UnreadableImage: a picture cannot be read.
+    UnreadableImage: a picture cannot be read, or a data set of others has no objects for it.
     errors.UserError: the record or another of its files cannot be used. Both name file and line.
   """
   place = source.place(i)
@@ -65,6 +65,8 @@ def make(
     record = source[i]
   except image.BadPicture as e:  # its size was needed for boxes from 0 to 1
     raise UnreadableImage(str(e)) from None
+  if source.holds_pictures and rules.lacks_objects(record):
+    raise Unanswered(f"{place}: no objects")
   is_text = rules.task in tasks.TEXTS
   if rules.frames and (shown := image_list(record)):
     record = {**record, "image": [shown[k] for k in tasks.frames(len(shown), rules, rng)]}

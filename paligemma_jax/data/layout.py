@@ -80,11 +80,12 @@ class Layout:
       features: plain values, nested dicts and lists; pictures as bytes or paths.
       place: where they stand, for errors.
       folder: what relative paths start from.
-      told: gets ("box cut" or "box left out", a sentence) for every object that is changed.
+      told: gets ("box cut", "box left out" or "nothing left", a sentence) for what is changed.
 
     Raises:
       errors.UserError: a feature is missing, boxes and labels differ in number, too many pictures.
     """
+    told = [] if told is None else told
     pictures = [_listed(_look_up(features, name, place)) for name in self.image_features]
     pictures = [one for some in pictures for one in some]
     if len(pictures) > self.most_images():
@@ -96,7 +97,8 @@ class Layout:
     columns = {}
     for ours, theirs in self.fields:
       if ours.startswith("objects/"):
-        columns[ours.removeprefix("objects/")] = _listed(_look_up(features, theirs, place))
+        value = _look_up(features, theirs, place)
+        columns[ours.removeprefix("objects/")] = [] if value is None else _listed(value)
       elif ours != "image":
         whole[ours] = _look_up(features, theirs, place)
     if columns:
@@ -105,7 +107,9 @@ class Layout:
       found = self._objects(columns, last, place)
       is_table = "structure" in whole  # names its cells by their number, the empty ones too
       if "box" in columns and found and not is_table:
-        found = _inside(found, last, [] if told is None else told)
+        found = _inside(found, last, told)
+      if not found:
+        told.append(("nothing left", "has no objects; it counts as unreadable (input.max_unreadable)"))
       whole["objects"] = found
     return whole
 
@@ -119,15 +123,23 @@ class Layout:
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
   def _in_pixels(self, boxes: list, picture: Any, place: str) -> list[list[float]]:
-    if boxes and not isinstance(boxes[0], list):  # one row of numbers after the other
+    if boxes and not isinstance(boxes[0], list | None):  # one row of numbers after the other
       boxes = [boxes[k : k + 4] for k in range(0, len(boxes), 4)]
     height = width = 1
     if boxes and self.boxes.endswith("_unit"):
       height, width, _ = image.read_header(picture, f"{place}: image")
     try:
-      return [[float(v) for v in BOXES[self.boxes](box, height, width)] for box in boxes]
-    except (IndexError, TypeError, ValueError):
+      return [
+        [float(v) for v in BOXES[self.boxes](_numbers(box), height, width)] for box in boxes
+      ]
+    except (TypeError, ValueError):
       raise errors.UserError(f"{place}: a box is four numbers, found {boxes[:1]}") from None
+
+
+def _numbers(box: list | None) -> list[float]:
+  """A box as its four numbers; what is null is none."""
+  x0, y0, x1, y1 = [None] * 4 if box is None else box
+  return [math.nan if v is None else v for v in (x0, y0, x1, y1)]
 
 
 def _in_float32(box: list[float], height: float, width: float) -> Box:
@@ -157,7 +169,10 @@ def _inside(objects: list[dict], picture: str | bytes, told: list[tuple[str, str
 
 
 def _look_up(value: Any, name: str, place: str) -> Any:
-  """A feature by its name, which may contain slashes itself; of a list, that of every item."""
+  """A feature by its name, which may contain slashes itself; of a list, that of every item; of
+  null, null."""
+  if value is None:
+    return None
   if isinstance(value, list):
     return [_look_up(item, name, place) for item in value]
   if isinstance(value, Mapping):

@@ -19,6 +19,7 @@ NOTES = frozenset(
     "edges",
     "box cut",
     "box left out",
+    "nothing left",
     "empty prefix",
     "another answer",
     "trained on itself",
@@ -78,8 +79,11 @@ def of_record(
     record: as its source gives it.
     rules: how it becomes an example.
     name: config path of the source, for what to set; one without a dot is of no config.
-    answered: whether an answer is needed; those of a test split may be empty.
+    answered: whether an answer is needed; those of a test split may be empty, and so may the
+      objects of a data set that nobody can edit.
   """
+  if not answered and rules.lacks_objects(record):
+    return
   found = list(_of_keys(record, rules, name, answered))
   yield from found or _of_drafts(record, rules, answered)
 
@@ -106,6 +110,7 @@ def _of_keys(record, rules, name, answered):
 def of_source(source, rules: tasks.Rules) -> Iterator[tuple[str, str]]:
   """Keys that a library made something else of than the texts that they were."""
   used = ["prefix", rules.suffix, *rules.fields(), *rules.answer_fields()]
+  used += ["objects/label", "objects/sentences"] if rules.task not in tasks.TEXTS else []
   for key in dict.fromkeys(used):
     if key in source.changed:
       yield (
@@ -235,13 +240,13 @@ def _object_keys(record, rules):
   objects = record.get("objects")
   if rules.task == "detect" and tasks.named_boxes(record, rules):
     return
-  if objects is None:
+  if "objects" not in record:
     yield _missing(record, "objects", "")
     return
   if not isinstance(objects, list) or not all(isinstance(o, dict) for o in objects):
     yield _wrong("objects", objects, 'a list of {"label", "box"}')
     return
-  if not objects and (rules.task in tasks.MASKED or not rules.prefix):
+  if rules.lacks_objects(record):
     yield "no objects", f'"objects" is empty; a {rules.task} example needs one'
   if rules.task == "table":  # its empty cells have neither text nor box
     if "structure" not in record:

@@ -80,7 +80,8 @@ class Reader:
     except errors.UserError as e:
       return Seen(problems=[(getattr(e, "kind", "json"), str(e).removeprefix(f"{place}: "))])
     seen = Seen(record)
-    seen.problems += problems.of_record(record, self._rules, self._name)
+    is_fixed = self._source.holds_pictures and self._rules.lacks_objects(record)
+    seen.problems += problems.of_record(record, self._rules, self._name, not is_fixed)
     seen.problems += problems.of_texts(record, self._rules)
     seen.problems += problems.of_mended(self._source, i)
     if not any(kind in ("no image", "type image") for kind, _ in seen.problems):

@@ -25,7 +25,7 @@ class _Store:
   """What the three have in common. A copy in another process opens its files anew."""
 
   holds_pictures = True
-  changed: dict[str, str] = {}  # key of the records -> what its values became that were texts
+  changed: dict[str, str] = {}  # key, or "objects/key" -> what its values became that were texts
 
   def __init__(self, path: str, split: str, **settings):
     self.path, self.split = path, split
@@ -177,28 +177,34 @@ class HuggingFace(_Store):
       raise errors.UserError(
         f"{self.path}: reading it needs `pip install paligemma_jax[hf]`"
       ) from None
+    level = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error says it, too
     try:
       data = self._loaded(datasets)
+    except errors.UserError:
+      raise
     except Exception as e:  # of the Hub, of the network, of the files
+      e = e.__cause__ or e  # what it says itself is that something went wrong
       first = (str(e) or type(e).__name__).splitlines()[0]
       raise errors.UserError(f"{self}: `datasets` cannot open it ({first})") from None
+    finally:
+      datasets.logging.set_verbosity(level)
     for column, feature in data.features.items():
       plain = _undecoded_hf(feature, datasets.Image)
       data = data.cast_column(column, plain) if plain != feature else data
     ours = {theirs: key for key, theirs in self._layout.fields}
-    self.changed = {
-      ours.get(column, column): str(feature.dtype)
-      for column, feature in data.features.items()
-      if str(getattr(feature, "dtype", "")).startswith(_TIMES)
-    }
+    self.changed = {ours.get(k, k): kind for k, kind in _times(data.features).items()}
     return data
 
   def _loaded(self, datasets):
     saved = [n for n in ("state.json", "dataset_dict.json") if files.exists(f"{self.path}/{n}")]
     if saved:
       data = datasets.load_from_disk(self.path)
+      if isinstance(data, dict) and self.split not in data:
+        hint = errors.did_you_mean(self.split, data)
+        raise errors.UserError(f'{self.path}: no split "{self.split}"{hint}')
       return data[self.split] if isinstance(data, dict) else data
-    if self.path.endswith(".parquet"):
+    if self.path.lower().endswith(".parquet"):
       return datasets.load_dataset("parquet", data_files=self.path, split="train")
     return datasets.load_dataset(self.path, self._name or None, split=self.split)
 
@@ -351,6 +357,18 @@ def _undecoded_hf(feature: Any, picture: type) -> Any:
   return feature
 
 
+def _times(feature: Any, path: str = "") -> dict[str, str]:
+  """Paths of the values that are times, "objects/label", lists passed over -> their type."""
+  inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+  if inner is not None:
+    return _times(inner, path)
+  if isinstance(feature, dict):
+    below = [_times(f, f"{path}/{key}" if path else key) for key, f in feature.items()]
+    return {p: kind for found in below for p, kind in found.items()}
+  kind = str(getattr(feature, "dtype", ""))
+  return {path: kind} if kind.startswith(_TIMES) else {}
+
+
 def _plain_hf(value: Any, feature: Any) -> Any:
   """What a row holds as plain values: pictures as bytes or paths, class numbers as names."""
   if value is None or type(feature).__name__ == "Json":  # decoded already
@@ -360,13 +378,17 @@ def _plain_hf(value: Any, feature: Any) -> Any:
   inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
   if isinstance(value, list):
     return [_plain_hf(v, inner) for v in value]
-  if isinstance(value, dict) and value.keys() == {"bytes", "path"}:  # with its type or without
+  if isinstance(value, dict) and _is_picture(value):  # with its type or without
     return value["bytes"] if value["bytes"] is not None else value["path"]
   if isinstance(value, dict):
     types = inner if isinstance(inner, dict) else feature
     one = {k: types[k] if types is feature else [types[k]] for k in value}
     return {k: _plain_hf(v, one[k]) for k, v in value.items()}
   return feature.int2str(value) if hasattr(feature, "int2str") else value
+
+
+def _is_picture(value: dict) -> bool:
+  return isinstance(value.get("bytes"), bytes) or value.keys() == {"bytes", "path"}
 
 
 def _plain_example(data: bytes, pictures: set[str]) -> dict[str, Any]:

@@ -107,6 +107,12 @@ class Rules:
     indexed = _INDEXED.fullmatch(self.suffix)
     return list(indexed.groups()) if indexed else []
 
+  def lacks_objects(self, record: dict) -> bool:
+    """Whether a record has none of the objects that its question is made of."""
+    is_asked_by_them = self.task in MASKED or (self.task not in TEXTS and not self.prefix)
+    is_empty = "objects" in record and record["objects"] in ([], None)
+    return is_asked_by_them and is_empty and not named_boxes(record, self)
+
   def is_unanswered(self, record: dict) -> bool:
     """Whether a record without an answer says so, as those of test splits: by [] or by -1."""
     return record.get(self.suffix) == [] or "{" in self.suffix or bool(self.answer_fields())

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from paligemma_jax import errors
 from paligemma_jax.data import checks, examples, layout, sources, survey, tasks
 from paligemma_jax.processing import image, masks
 from tests import toy
+from tests.data import feeding
 from tests.data.test_stores import PICTURES
 
 datasets = pytest.importorskip("datasets")
@@ -42,6 +44,13 @@ def test_a_struct_of_bytes_and_path_is_a_picture():
   config = {"kind": "hf", "path": str(REPORT / "plain_struct.parquet"), "fields": fields}
   assert isinstance(sources.open_source(config)[0]["image"], bytes)
   assert checks.findings(config) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"path": None}, {"path": "a.png", "width": 40}])
+def test_a_struct_with_bytes_is_a_picture_whatever_else_it_holds(tmp_path, more):
+  row = {"image": {"bytes": PICTURES[0], **more}, "prefix": "p", "suffix": "s"}
+  datasets.Dataset.from_list([row]).to_parquet(tmp_path / "a.parquet")
+  assert opened(tmp_path / "a.parquet")[0]["image"] == PICTURES[0]
 
 
 @pytest.mark.parametrize("length", [datasets.LargeList, datasets.List])
@@ -110,6 +119,15 @@ def test_texts_that_became_times_are_told_where_they_are_used(jsonl_folder):
   assert checks.findings({**config, "suffix": "prefix"}) == []
 
 
+def test_times_within_lists_and_objects_are_told_too(jsonl_folder):
+  objects = [{"label": "2024-01-05", "box": [5, 3, 20, 9], "made": "2024-01-05"}]
+  row = {"image": "p0.png", "prefix": "when?", "suffix": ["2024-01-05"], "objects": objects}
+  config = {"kind": "hf", "path": str(jsonl_folder([row]))}
+  for task, key in (("text", "suffix"), ("detect", "objects/label")):
+    (line,) = checks.findings({**config, "task": task})
+    assert f'"{key}" is of the type timestamp[s]' in line
+
+
 FIELDS = (("objects/box", "objects/bbox"), ("objects/label", "objects/category"))
 
 
@@ -137,6 +155,42 @@ def test_boxes_that_nobody_can_edit_are_cut_or_left_out_and_counted(outside):
   assert (
     "holds nothing of the picture of 40 x 30 pixels; left out, 2 more of this record" in left_out
   )
+
+
+NOTHING = [None, {"bbox": None, "category": None}, {"bbox": [[50, 2, 3, 3]], "category": ["a"]}]
+
+
+def test_records_in_which_no_object_is_left_have_no_weight(tmp_path, processor):
+  some = {"bbox": [None, [5, 3, 15, 6], [5, 3, None, 6]], "category": ["a", "cat", "b"]}
+  picture = {"bytes": PICTURES[0], "path": "0.png"}
+  rows = [{"image": picture, "objects": objects} for objects in [some, *NOTHING]]
+  datasets.Dataset.from_list(rows).to_parquet(tmp_path / "T.PARQUET")
+  path = str(tmp_path / "T.PARQUET")
+  config = {"kind": "hf", "path": path, "fields": FIELDS, "task": "detect"}
+  assert [[o["label"] for o in r["objects"]] for r in opened(**config)] == [["cat"], [], [], []]
+  assert checks.findings(config) == []
+  (found,) = survey.run({"train": config}, {})
+  notes = {kind: count for kind, count, _ in found.lines(notes=True)}
+  assert not found.lines() and notes == {"box left out": 2, "nothing left": 3}
+  (batch,) = feeding.train({"x": config}, processor, 1, batch_size=4, max_unreadable=3)
+  assert sorted(batch.mask_loss.any(axis=1)) == [False, False, False, True]
+
+
+def test_a_box_of_five_numbers_is_none():
+  made = layout.Layout((("objects/box", "bbox"),))
+  with pytest.raises(errors.UserError, match=r"x:0: a box is four numbers, found \[\[1, 2, 3, 4, 5"):
+    made.record({"image": "a.png", "bbox": [[1, 2, 3, 4, 5]]}, "x:0")
+
+
+def test_what_cannot_be_opened_is_said_once_with_its_cause(tmp_path, capfd):
+  (tmp_path / "a.parquet").write_bytes(b"PAR1")
+  with pytest.raises(errors.UserError, match="a.parquet train: `datasets` cannot open it .*Parquet"):
+    opened(tmp_path / "a.parquet")
+  one = datasets.Dataset.from_list([{"image": "a.png"}])
+  datasets.DatasetDict({"train": one, "test": one}).save_to_disk(tmp_path / "hf")
+  with pytest.raises(errors.UserError, match='hf: no split "tset"; did you mean "test"'):
+    opened(tmp_path / "hf", split="tset")
+  assert "Failed" not in capfd.readouterr().err
 
 
 def test_boxes_of_a_picture_beside_the_file_are_cut_too(tmp_path):
