@@ -109,7 +109,9 @@ class Layout:
       if "box" in columns and found and not is_table:
         found = _inside(found, last, told)
       if not found:
-        told.append(("nothing left", "has no objects; it counts as unreadable (input.max_unreadable)"))
+        told.append(
+          ("nothing left", "has no objects; it counts as unreadable (input.max_unreadable)")
+        )
       whole["objects"] = found
     return whole
 
@@ -129,9 +131,7 @@ class Layout:
     if boxes and self.boxes.endswith("_unit"):
       height, width, _ = image.read_header(picture, f"{place}: image")
     try:
-      return [
-        [float(v) for v in BOXES[self.boxes](_numbers(box), height, width)] for box in boxes
-      ]
+      return [[float(v) for v in BOXES[self.boxes](_numbers(box), height, width)] for box in boxes]
     except (TypeError, ValueError):
       raise errors.UserError(f"{place}: a box is four numbers, found {boxes[:1]}") from None
 

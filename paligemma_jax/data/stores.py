@@ -4,20 +4,16 @@ Their pictures are read as the bytes of a file, their class numbers as names; `l
 feature becomes which key of a record. Nothing here needs TensorFlow.
 """
 
-import dataclasses
-import datetime
 import fnmatch
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from paligemma_jax import errors
-from paligemma_jax.data import files, jsonl, layout
+from paligemma_jax.data import files, jsonl, layout, plain
 
-_TIMES = ("timestamp", "date", "time", "duration")  # types of `datasets` that it makes of texts
 _SAMPLE = 2**16  # bytes at both ends of a file that stand for its content
 
 
@@ -132,7 +128,7 @@ class Tfds(_Store):
         f"{builder.data_dir}/{name}" for name in builder.info.splits[self.split].filenames
       ]
       _check_complete(str(self), self._paths, files.glob(f"{builder.data_dir}/*"))
-      return builder.as_data_source(self.split, decoders=_undecoded_tfds(self._types))
+      return builder.as_data_source(self.split, decoders=plain.undecoded_tfds(self._types))
     except NotImplementedError:
       raise errors.UserError(
         f"{self}: prepared as {builder.info.file_format.value}; prepare it again with"
@@ -142,7 +138,7 @@ class Tfds(_Store):
       raise errors.UserError(f"{self}: {str(e).splitlines()[0]}") from None
 
   def _features(self, i):
-    return _plain_tfds(self._opened()[i], self._types)
+    return plain.tfds_value(self._opened()[i], self._types)
 
   def _fingerprint(self):
     self._opened()
@@ -190,10 +186,10 @@ class HuggingFace(_Store):
     finally:
       datasets.logging.set_verbosity(level)
     for column, feature in data.features.items():
-      plain = _undecoded_hf(feature, datasets.Image)
-      data = data.cast_column(column, plain) if plain != feature else data
+      kept = plain.undecoded_hf(feature, datasets.Image)
+      data = data.cast_column(column, kept) if kept != feature else data
     ours = {theirs: key for key, theirs in self._layout.fields}
-    self.changed = {ours.get(k, k): kind for k, kind in _times(data.features).items()}
+    self.changed = {ours.get(k, k): kind for k, kind in plain.hf_times(data.features).items()}
     return data
 
   def _loaded(self, datasets):
@@ -210,7 +206,7 @@ class HuggingFace(_Store):
 
   def _features(self, i):
     data = self._opened()
-    return {k: _plain_hf(v, data.features[k]) for k, v in data[i].items()}
+    return {k: plain.hf_value(v, data.features[k]) for k, v in data[i].items()}
 
   def _fingerprint(self):
     return [self._opened()._fingerprint]
@@ -258,7 +254,7 @@ class ArrayRecord(_Store):
     if data[:1] == b"{":
       return jsonl.with_bytes(json.loads(data))
     masks = [theirs for ours, theirs in self._layout.fields if ours == "objects/mask"]
-    return _plain_example(data, {*self._layout.image_features, *masks})
+    return plain.example_values(data, {*self._layout.image_features, *masks})
 
   def _fingerprint(self):
     self._opened()
@@ -304,101 +300,3 @@ def _version_folder(path: str, split: str) -> str:
   splits = re.findall(r"[A-Za-z][\w-]*", split)  # "train[:50%]+val": only their files
   wanted = lambda n: "array_record" not in n or any(f"-{s}." in n for s in splits)
   return files.fetched_folder(path, wanted) or path
-
-
-def _undecoded_tfds(feature):
-  """Decoders that leave all pictures of a feature as they are stored; None: there are none."""
-  import tensorflow_datasets as tfds
-
-  class Encoded(tfds.decode.SkipDecoding):
-    def decode_batch_example_np(self, example):  # pictures in sequences
-      return example
-
-  if isinstance(feature, tfds.features.Image):
-    return Encoded()
-  inner = getattr(feature, "feature", feature)  # of a sequence
-  if isinstance(inner, tfds.features.FeaturesDict):
-    found = {k: _undecoded_tfds(f) for k, f in inner.items()}
-    return {k: f for k, f in found.items() if f is not None} or None
-  return None if inner is feature else _undecoded_tfds(inner)
-
-
-def _plain_tfds(value: Any, feature: Any) -> Any:
-  """What `as_data_source` gives as plain values; class numbers as names."""
-  inner = getattr(feature, "feature", feature)
-  if isinstance(value, dict):
-    return {k: _plain_tfds(v, inner[k]) for k, v in value.items()}
-  if hasattr(inner, "int2str"):
-    several = isinstance(value, list) or getattr(value, "ndim", 0)
-    return [inner.int2str(int(v)) for v in value] if several else inner.int2str(int(value))
-  return _plain_value(value, type(inner).__name__ == "Image")
-
-
-def _plain_value(value: Any, is_picture: bool) -> Any:
-  if isinstance(value, list):
-    return [_plain_value(v, is_picture) for v in value]
-  if isinstance(value, bytes):
-    return value if is_picture else value.decode()
-  if hasattr(value, "tolist"):  # numpy's arrays and numbers
-    return _plain_value(value.tolist(), is_picture)
-  return value
-
-
-def _undecoded_hf(feature: Any, picture: type) -> Any:
-  """The feature with its pictures left as they are stored."""
-  if isinstance(feature, picture):
-    return picture(decode=False)
-  if isinstance(feature, dict):
-    return {k: _undecoded_hf(f, picture) for k, f in feature.items()}
-  if isinstance(feature, list):
-    return [_undecoded_hf(f, picture) for f in feature]
-  if hasattr(feature, "feature"):  # a list, of a fixed length or not
-    return dataclasses.replace(feature, feature=_undecoded_hf(feature.feature, picture))
-  return feature
-
-
-def _times(feature: Any, path: str = "") -> dict[str, str]:
-  """Paths of the values that are times, "objects/label", lists passed over -> their type."""
-  inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-  if inner is not None:
-    return _times(inner, path)
-  if isinstance(feature, dict):
-    below = [_times(f, f"{path}/{key}" if path else key) for key, f in feature.items()]
-    return {p: kind for found in below for p, kind in found.items()}
-  kind = str(getattr(feature, "dtype", ""))
-  return {path: kind} if kind.startswith(_TIMES) else {}
-
-
-def _plain_hf(value: Any, feature: Any) -> Any:
-  """What a row holds as plain values: pictures as bytes or paths, class numbers as names."""
-  if value is None or type(feature).__name__ == "Json":  # decoded already
-    return value
-  if isinstance(value, datetime.date | datetime.time | datetime.timedelta):
-    return str(value)
-  inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-  if isinstance(value, list):
-    return [_plain_hf(v, inner) for v in value]
-  if isinstance(value, dict) and _is_picture(value):  # with its type or without
-    return value["bytes"] if value["bytes"] is not None else value["path"]
-  if isinstance(value, dict):
-    types = inner if isinstance(inner, dict) else feature
-    one = {k: types[k] if types is feature else [types[k]] for k in value}
-    return {k: _plain_hf(v, one[k]) for k, v in value.items()}
-  return feature.int2str(value) if hasattr(feature, "int2str") else value
-
-
-def _is_picture(value: dict) -> bool:
-  return isinstance(value.get("bytes"), bytes) or value.keys() == {"bytes", "path"}
-
-
-def _plain_example(data: bytes, pictures: set[str]) -> dict[str, Any]:
-  """The features of a serialised `tf.train.Example`; those named in `pictures` stay bytes."""
-  from tensorflow_datasets.proto import tf_example_pb2
-
-  found = {}
-  for name, feature in tf_example_pb2.Example.FromString(data).features.feature.items():
-    values = list(getattr(feature, feature.WhichOneof("kind") or "bytes_list").value)
-    if name not in pictures:
-      values = [v.decode() if isinstance(v, bytes) else v for v in values]
-    found[name] = values[0] if len(values) == 1 else values
-  return found

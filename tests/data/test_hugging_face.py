@@ -78,6 +78,15 @@ def test_lists_are_lists_with_64_bits_too_as_polars_frames_have_them(tmp_path, l
   assert record["objects"] == [{"box": [1, 2, 3, 4], "label": "cat"}]
 
 
+def test_a_class_of_a_test_split_is_none(tmp_path):
+  features = datasets.Features(
+    {"kind": datasets.ClassLabel(names=["cat"]), "image": datasets.Image()}
+  )
+  row = {"kind": -1, "image": {"bytes": PICTURES[0], "path": None}}
+  datasets.Dataset.from_list([row], features=features).save_to_disk(tmp_path / "hf")
+  assert opened(tmp_path / "hf")[0]["kind"] is None
+
+
 def test_masks_as_paths_and_as_run_lengths_in_one_file(jsonl_folder):
   mask = np.zeros((30, 40), bool)
   mask[3:9, 5:20] = True
@@ -178,13 +187,17 @@ def test_records_in_which_no_object_is_left_have_no_weight(tmp_path, processor):
 
 def test_a_box_of_five_numbers_is_none():
   made = layout.Layout((("objects/box", "bbox"),))
-  with pytest.raises(errors.UserError, match=r"x:0: a box is four numbers, found \[\[1, 2, 3, 4, 5"):
+  with pytest.raises(
+    errors.UserError, match=r"x:0: a box is four numbers, found \[\[1, 2, 3, 4, 5"
+  ):
     made.record({"image": "a.png", "bbox": [[1, 2, 3, 4, 5]]}, "x:0")
 
 
 def test_what_cannot_be_opened_is_said_once_with_its_cause(tmp_path, capfd):
   (tmp_path / "a.parquet").write_bytes(b"PAR1")
-  with pytest.raises(errors.UserError, match="a.parquet train: `datasets` cannot open it .*Parquet"):
+  with pytest.raises(
+    errors.UserError, match="a.parquet train: `datasets` cannot open it .*Parquet"
+  ):
     opened(tmp_path / "a.parquet")
   one = datasets.Dataset.from_list([{"image": "a.png"}])
   datasets.DatasetDict({"train": one, "test": one}).save_to_disk(tmp_path / "hf")
