@@ -109,6 +109,8 @@ def _normalised(tensors: dict[str, lazy.Array], where: str):
         f"{where}: {name} and {spelled[plain]} are two spellings of one tensor"
       )
     found[plain], spelled[plain] = x, name
+  if names.PATCHES in found:
+    found[names.PATCHES] = names.channels_first(found[names.PATCHES])
   return found, spelled
 
 

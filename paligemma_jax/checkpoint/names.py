@@ -78,6 +78,7 @@ _NORMS = {
   ),
 }
 TABLE = "language_model.embed_tokens.weight"
+PATCHES = "vision_tower.embeddings.patch_embedding.weight"
 HEAD = "lm_head.weight"  # the tied output matrix, never written
 
 # Tensors that hold nothing of the model: buffers of old releases, and what a bare SigLIP has beside
@@ -153,9 +154,15 @@ def _slot(row, shape, layer) -> Slot:
   )
 
 
-def from_theirs(slot: Slot, x: lazy.Stored) -> lazy.Array:
-  """One layer, or part of one, of our tensor, out of a stored tensor of theirs."""
-  return lazy.Moved(x.reshape(slot.split), slot.axes)
+def from_theirs(slot: Slot, x: lazy.Array) -> lazy.Array:
+  """One layer, or part of one, of our tensor, out of a tensor of theirs."""
+  return lazy.Moved(x if x.shape == slot.split else x.reshape(slot.split), slot.axes)
+
+
+def channels_first(x: lazy.Array) -> lazy.Array:
+  """The patch embedding as PyTorch lays it, [W, 3, P, P]; MLX has [W, P, P, 3]."""
+  is_last = len(x.shape) == 4 and x.shape[3] == 3 != x.shape[1]
+  return lazy.Moved(x, (0, 3, 1, 2)) if is_last else x
 
 
 def to_theirs(slot: Slot, x):

@@ -97,6 +97,15 @@ def test_names_of_wrappers_are_read_away(tmp_path, wrapper, spelling):
 TABLE = "language_model.model.embed_tokens.weight"
 
 
+def test_a_patch_embedding_with_channels_last_is_read(tmp_path):
+  """As MLX writes a model that it did not quantise."""
+  _, flat = toys.write(tmp_path / "x")
+  name = "vision_tower.vision_model.embeddings.patch_embedding.weight"
+  last = lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1))  # noqa: E731
+  rewrite(tmp_path / "x", lambda t: {**t, name: last(t[name])})
+  toys.assert_same(formats.open(tmp_path / "x"), flat)
+
+
 def test_float64_is_read_as_float32(tmp_path):
   _, flat = toys.write(tmp_path / "x")
   rewrite(tmp_path / "x", lambda t: {k: v.astype(np.float64) for k, v in t.items()})
