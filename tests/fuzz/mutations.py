@@ -132,6 +132,8 @@ def json_file(rng: random.Random, data: bytes) -> bytes:
   pairs = re.findall(r'"\w+": (?:-?\d+|"\w*"|true|null)', text)
   if pairs and rng.random() < 0.1:
     text = text.replace("{", "{" + rng.choice(pairs) + ", ", 1)
+  if rng.random() < 0.03:
+    text = text.replace("{", '{"deep": ' + "[" * 50_000 + "]" * 50_000 + ", ", 1)
   return _encoded(rng, text)
 
 
