@@ -39,8 +39,10 @@ def write(step: epath.PathLike, leaves: dict[str, tuple[str, int]]):
 def read(step: epath.PathLike) -> dict | None:
   """The manifest of a step, None when there is none that can be read."""
   try:
-    return json.loads((epath.Path(step) / NAME).read_text())
-  except (OSError, ValueError):
+    found = json.loads((epath.Path(step) / NAME).read_text())
+    known = [size + crc for size, crc in found["files"].values()]
+    return found if known and isinstance(found["leaves"], dict) else None
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
     return None
 
 
@@ -54,7 +56,7 @@ def problem(step: epath.PathLike, thorough: bool) -> str | None:
   step = epath.Path(step)
   manifest = read(step)
   if manifest is None:
-    return f"it has no {NAME}: its save was not finished"
+    return f"it has no {NAME} that can be read: its save was not finished"
   sizes, files = _sizes(step), manifest["files"]
   for name, (size, _) in files.items():
     if sizes.get(name) != size:

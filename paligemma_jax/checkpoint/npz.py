@@ -76,7 +76,7 @@ def _stored_config(folder: pathlib.Path):
     return variants.ModelConfig.from_dict(stored["model"]), stored.get("meta", {})
   except FileNotFoundError:
     return None, {}
-  except (ValueError, KeyError, TypeError, AttributeError, errors.UserError) as e:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError, errors.UserError) as e:
     raise errors.UserError(
       f"{folder / CONFIG} is damaged ({e!r}); remove it to go by the shapes alone"
     ) from e

@@ -61,11 +61,19 @@ def open(path: str) -> source.Source:
     arrays = _open_arrays(step / _STATE)
     meta = _read_json(step / "meta" / "metadata")
     model = meta.pop(_MODEL, None)
-  except (ValueError, LookupError, TypeError, AttributeError) as e:
+    config = variants.ModelConfig.from_dict(model) if model else None
+  except (
+    errors.UserError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+  ) as e:
     reason = str(e).rsplit(": ", 1)[-1]
     raise errors.UserError(f"{step} is damaged ({reason}). Choose another step") from e
   arrays, kind = layouts.normalise(arrays, "", str(step))
-  config = variants.ModelConfig.from_dict(model) if model else layouts.recognise(arrays, str(step))
+  config = config or layouts.recognise(arrays, str(step))
   layouts.check(arrays, kind, config, str(step))
   assets = {n: (step / "assets" / n).read_bytes() for n in source.ASSETS if _is_file(step, n)}
   return source.Source(str(step), "orbax", arrays, config, assets, meta, lambda: _verify(step))

@@ -23,8 +23,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"{output}: all {start} answers are there; remove it to answer anew")
     return
   for i in range(start, len(source)):
-    asked(source, i, args.prompt)  # no mistake waits for the model
+    _check_pictures(asked(source, i, args.prompt), source, i)  # no mistake waits for the model
   model = generate.open_model(args)
+  for i in range(start, len(source)) if args.text_len else ():
+    _check_length(asked(source, i, args.prompt), source.place(i), model, args.text_len)
   size = min(args.batch_size, len(source))
   bar = tqdm.tqdm(total=len(source), initial=start, unit="example", desc="generate", disable=None)
   with bar:
@@ -94,11 +96,26 @@ def asked(source, i: int, prompt: str | None) -> dict:
   return {**record, "prefix": text}
 
 
+def _check_pictures(record: dict, source, i: int) -> None:
+  from paligemma_jax.data import examples, files, problems
+
+  for given in examples.image_list(record):
+    missing = isinstance(given, str) and problems.no_file("image", files.join(source.folder, given))
+    if missing:
+      raise errors.UserError(f"{source.place(i)}: {missing[1]}")
+
+
+def _check_length(record: dict, place: str, model, text_len: int) -> None:
+  needed, _ = model.processor.token_lengths(record["prefix"], None)
+  if needed > text_len:
+    raise errors.UserError(f"{place}: the prompt has {needed} tokens, --text-len is {text_len}")
+
+
 def _is_answer(line: bytes, record: dict) -> bool:
   """Whether the line is one that this command wrote for the record."""
   try:
     answer = json.loads(line)
-  except ValueError:
+  except (ValueError, RecursionError):
     return False
   if not isinstance(answer, dict) or "text" not in answer:
     return False

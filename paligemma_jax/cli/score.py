@@ -82,7 +82,7 @@ def read_answers(path: str) -> list[str]:
 def _listed(text: str, path: str) -> list[str]:
   try:
     answers = json.loads(text)
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise errors.UserError(f"--answers {path} begins as a JSON list but is none ({e})") from None
   if not all(isinstance(answer, str) for answer in answers):
     raise errors.UserError(f"--answers {path} is a list, but not of strings")

@@ -151,7 +151,7 @@ def _told(path: str, where: str = "") -> Iterator[None]:
   except errors.UserError:
     raise
   except Exception as e:
-    if not isinstance(e, OSError) and not is_url(path):
+    if not isinstance(e, OSError | ValueError) and not is_url(path):  # the latter: a zero byte
       raise
     reason = getattr(e, "strerror", None) or type(e).__name__  # stores have errors of their own
     hint = "correct the path" if isinstance(e, FileNotFoundError) else "check the file"

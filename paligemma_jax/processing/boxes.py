@@ -134,7 +134,7 @@ def to_bins(coordinates: Sequence[float], size: float, bins: int = BINS) -> tupl
 
   In float32 as the reference, whose ties are others than those of float64.
   """
-  fractions = (np.asarray(coordinates, np.float64) / size).astype(np.float32)
+  fractions = np.clip(np.asarray(coordinates, np.float64) / size, -1, 2).astype(np.float32)
   return tuple(int(v) for v in np.clip(np.round(fractions * np.float32(bins)), 0, _LAST))
 
 

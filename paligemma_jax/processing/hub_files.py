@@ -168,5 +168,5 @@ def _parse(files: dict[str, bytes], name: str, place: str) -> dict:
     if not isinstance(value, dict):
       raise ValueError("not an object")
     return value
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise errors.UserError(f"{place + '/' if place else ''}{name}: not JSON ({e})") from None

@@ -219,9 +219,20 @@ def check_stored(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
   """
   path = storage.path(workdir) / CONFIG
   if path.exists() and config.resume != "override":
-    differences = compare(json.loads(path.read_text()), plain(config))
+    differences = compare(_stored(path), plain(config))
     if differences:
       raise errors.UserError(_table(differences, path))
+
+
+def _stored(path: storage.Path) -> dict:
+  try:
+    found = json.loads(path.read_text())
+    table.leaves(found)
+    return found
+  except (ValueError, AttributeError, RecursionError) as e:
+    raise errors.UserError(
+      f"{path} is no config of a run ({e}); --config.resume=override writes it anew"
+    ) from None
 
 
 def store(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:

@@ -268,6 +268,23 @@ def test_a_step_whose_description_is_damaged_is_named(tmp_path, name):
     formats.open(tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda m: [],
+    lambda m: {"files": m["files"]},
+    lambda m: m | {"leaves": 3},
+    lambda m: m | {"files": {"a": 3}},
+    lambda m: m | {"files": {"a": [3, "x"]}},
+  ],
+)
+def test_a_manifest_of_another_form_is_none(tmp_path, change):
+  toys.write(tmp_path / "x", format="orbax")
+  path = tmp_path / "x/0" / manifest.NAME
+  path.write_text(json.dumps(change(json.loads(path.read_text()))))
+  assert "no manifest.json that can be read" in manifest.problem(path.parent, thorough=False)
+
+
 def test_a_failed_save_is_raised_by_the_next_call(tmp_path, monkeypatch):
   def write(*_):
     raise OSError("disk full")

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import pytest
@@ -211,6 +212,25 @@ def test_lines_of_questions(refuse, ckpt, write_jsonl, pictures, tmp_path, recor
   path = write_jsonl("q.jsonl", [{"image": pictures[0], "prefix": "caption en"}, record])
   out = tmp_path / "answers.jsonl"
   assert words in refuse("generate", "--ckpt", ckpt, "--input", path, "--output", out)
+  assert not out.exists()
+
+
+@pytest.mark.parametrize(
+  "record, more, words",
+  [
+    ({"image": "lost.png"}, (), "q.jsonl:21: no image file .*lost.png"),
+    ({"image": "a\0b.png"}, (), "q.jsonl:21: no image file"),
+    ({"prefix": "caption en " * 9}, ("--text-len", 16), "q.jsonl:21: the prompt has [0-9]+ tokens"),
+  ],
+)
+def test_a_late_line_is_told_before_the_first_is_answered(
+  refuse, ckpt, write_jsonl, pictures, tmp_path, record, more, words
+):
+  good = {"image": pictures[0], "prefix": "caption en"}
+  path, out = write_jsonl("q.jsonl", [good] * 20 + [good | record]), tmp_path / "answers.jsonl"
+  assert re.search(
+    words, refuse("generate", "--ckpt", ckpt, "--input", path, "--output", out, *more)
+  )
   assert not out.exists()
 
 

@@ -426,7 +426,7 @@ KINDS = types.MappingProxyType({
       ["inspect run", "inspect run run", "convert run out.npz"],
       damaged(
         {
-          "run/*.json*": ["inspect run run"],
+          "run/*.json*": ["inspect run run", f"train --config cfg.py:a=1 --workdir run {_SMALL}"],
           "run/checkpoints/**/*": ["inspect run", "convert run out.npz"],
         }
       ),

@@ -110,6 +110,13 @@ def test_what_does_not_change_the_result_may_differ(tmp_path, key, value):
   settings.check_stored(settings.check(config(**{key: value})), tmp_path)
 
 
+@pytest.mark.parametrize("text", ['{"seed": 1', "[1]", "\xff", "[" * 9999])
+def test_a_stored_config_that_is_none_is_named(tmp_path, text):
+  (tmp_path / settings.CONFIG).write_text(text, encoding="latin-1")
+  with pytest.raises(errors.UserError, match="config.json is no config of a run"):
+    settings.check_stored(settings.check(config()), tmp_path)
+
+
 def test_override_is_not_stored(tmp_path):
   settings.store(settings.check(config(resume="override")), tmp_path)
   assert '"resume": ""' in (tmp_path / settings.CONFIG).read_text()
