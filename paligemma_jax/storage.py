@@ -5,6 +5,8 @@ So files are put in one piece, and one that grows is a row of numbered parts: me
 metrics-00001.jsonl, … instead of metrics.jsonl. Readers take both.
 """
 
+import contextlib
+import errno
 import functools
 import json
 import os
@@ -13,13 +15,17 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from paligemma_jax import errors
 
 Path = Any  # pathlib.Path or etils.epath.Path, which has the same methods
 _PART = 2**20  # bytes (chosen); beyond them a new part is begun
+_OF_THE_PLACE = (
+  errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT,
+  errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL,
+)  # fmt: skip
 _SECONDS = 30  # between two puts of a part that grows (chosen)
 
 
@@ -70,6 +76,23 @@ def _connect(bucket: str) -> None:
       f"gs://{bucket} cannot be listed ({reason}); sign in (gcloud auth application-default login)"
       " or ask for access"
     ) from None
+
+
+@contextlib.contextmanager
+def told(place: str | os.PathLike) -> Iterator[None]:
+  """Turns what the system says about a place that cannot be written to into a UserError.
+
+  A full disk and a lack of locks are left as they are: they are no fault of the place.
+  """
+  try:
+    yield
+  except OSError as e:
+    if e.errno not in _OF_THE_PLACE:
+      raise
+    where = f": {e.filename}" if e.filename else ""
+    raise errors.UserError(
+      f"{place}: nothing can be written there ({e.strerror}{where}); choose another place"
+    ) from e
 
 
 def write_whole(target: Path, content: str | bytes) -> None:

@@ -29,7 +29,7 @@ MAY = {
   "vlm": "structs errors exchange models processing sharding decode checkpoint",
   "evals": "structs errors storage exchange sharding processing models data decode metrics checkpoint vlm"
   " configs",
-  "train": "structs errors cache storage models sharding processing data datasets decode metrics"
+  "train": "structs errors cache storage exchange models sharding processing data datasets decode metrics"
   " checkpoint vlm evals configs transfers.common",  # whose base() names every key of a config
   "cli": "structs errors cache storage exchange models sharding processing data datasets decode metrics"
   " checkpoint vlm evals train bench configs",
@@ -43,7 +43,7 @@ FENCES = {
   "grain": ("data/", "datasets/"),
   "tensorflow_datasets": ("data/", "datasets/"),
   "safetensors": ("checkpoint/hf.py", "checkpoint/names.py"),
-  "orbax": ("checkpoint/orbax.py",),
+  "orbax": ("checkpoint/orbax.py", "checkpoint/items.py"),
   "tensorflow": (),
   "torch": ("bench/peers.py",),
   "transformers": ("bench/peers.py",),

@@ -5,92 +5,25 @@ written when all the rest is there; see `manifest`. A run may be killed at any m
 manifest is passed over and written again.
 """
 
-import dataclasses
+import contextlib
+import errno
 import logging
-import math
+import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-import tensorstore as ts
 from etils import epath
 
 from paligemma_jax import errors, exchange, storage
-from paligemma_jax.checkpoint import checksum, manifest
+from paligemma_jax.checkpoint import checksum, items, manifest, steps
 
 # Arrays are cut into pieces of at most this many bytes (chosen), so that one layer of a stacked
 # parameter can be read without the others.
 _CHUNK_BYTES = 2**26
-_MARKER = "commit_success.txt"  # Orbax puts one into every item on file systems without rename
 _NO_STEP, _ALL_DAMAGED = -1, -2  # what process 0 tells the others in place of a step
-
-
-class _Files(ocp.CheckpointHandler):
-  """An item that is a folder of small files."""
-
-  def save(self, directory: epath.Path, args: "_SaveFiles"):
-    """Writes the files of `args`; one process does."""
-    if jax.process_index() == 0:
-      for name, data in args.files.items():
-        (directory / name).write_bytes(data)
-
-  def restore(self, directory: epath.Path, args: "_RestoreFiles") -> dict[str, bytes]:
-    """Inverse of `save`."""
-    return {p.name: p.read_bytes() for p in directory.iterdir() if p.name != _MARKER}
-
-
-@ocp.args.register_with_handler(_Files, for_save=True)
-@dataclasses.dataclass
-class _SaveFiles(ocp.args.CheckpointArgs):
-  files: dict[str, bytes]
-
-
-@ocp.args.register_with_handler(_Files, for_restore=True)
-@dataclasses.dataclass
-class _RestoreFiles(ocp.args.CheckpointArgs):
-  pass
-
-
-class Streamed:
-  """A tensor that is written piece by piece: at no time is more than one piece of all in memory.
-
-  Attributes:
-    shape, dtype: of the whole.
-    checksum: of what was written so far; see `checksum`.
-  """
-
-  def __init__(self, shape: tuple[int, ...], dtype: np.dtype, read: Callable):
-    """`read(start, stop)` gives the rows from `start` to before `stop`, in order."""
-    self.shape, self.dtype, self._read = shape, np.dtype(dtype), read
-    self.ndim, self.size, self.checksum = len(shape), math.prod(shape), 0
-
-  def pieces(self, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """(which rows, their values), `rows` at a time."""
-    for start in range(0, self.shape[0], rows):
-      stop = min(start + rows, self.shape[0])
-      piece = self._read(start, stop)
-      first = start * math.prod(self.shape[1:])
-      self.checksum = (self.checksum + checksum.part(piece, first)) % 2**32
-      yield slice(start, stop), piece
-
-
-class _StreamedHandler(ocp.type_handlers.NumpyHandler):
-  """Writes `Streamed` tensors; what is stored is that of NumPy arrays."""
-
-  async def _open_and_write(self, value, tspec, ts_context):
-    # Nothing is awaited: Orbax starts this for all tensors at once, and they shall take turns.
-    store = ts.open(ts.Spec(tspec), create=True, open=True, context=ts_context).result()
-    for rows, piece in value.pieces(store.chunk_layout.write_chunk.shape[0]):
-      store[rows].write(piece).result()
-
-
-def _only_streamed() -> dict:
-  """Options of a PyTreeCheckpointHandler."""
-  handler = _StreamedHandler(deepcopy_host_arrays=False)
-  registry = ocp.type_handlers.create_type_handler_registry((Streamed, handler))
-  return {"type_handler_registry": registry}
 
 
 class Checkpointer:
@@ -108,10 +41,7 @@ class Checkpointer:
       streamed: whether the leaves of what is saved are `Streamed`; such a one does not restore.
     """
     _quieten()
-    directory = storage.path(directory)
-    if not storage.is_remote(directory):
-      directory = directory.expanduser().absolute()  # epath's would be of gs:// too
-    self.directory = epath.Path(directory)
+    self.directory = _absolute(directory)
     self.keep = keep
     options = ocp.CheckpointManagerOptions(
       max_to_keep=None,  # steps are removed here, once a newer one has its manifest
@@ -119,9 +49,9 @@ class Checkpointer:
       cleanup_tmp_directories=True,
     )
     handlers = {
-      "state": ocp.PyTreeCheckpointHandler(**_only_streamed() if streamed else {}),
+      "state": items.Arrays(**items.only_streamed() if streamed else {}),
       "meta": ocp.JsonCheckpointHandler(),
-      "assets": _Files(),
+      "assets": items.Files(),
     }
     self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
     self._thread: threading.Thread | None = None
@@ -149,7 +79,8 @@ class Checkpointer:
       keep_also: steps that stay, besides the newest.
 
     Raises:
-      OSError and others: the save before this one failed.
+      RunError: what the save before this one wrote cannot be read.
+      OSError and others: it failed.
     """
     self.wait()
     is_there = jax.process_index() == 0 and (
@@ -162,16 +93,19 @@ class Checkpointer:
     self._remove([s for s in here if s == step or s > step and not self._is_good(s)])
     self._manager.reload()
     sums = checksum.leaves(state)
-    streamed = {n: x for n, x in checksum.named(state).items() if isinstance(x, Streamed)}
+    named = checksum.named(state)
+    streamed = {n: x for n, x in named.items() if isinstance(x, items.Streamed)}
+    shapes = {n: jax.eval_shape(_data, x).shape for n, x in named.items() if n not in streamed}
+    shapes |= {n: x.shape for n, x in streamed.items()}
     cut = jax.tree.map(_cut_by_layer, state)
-    items = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(state, save_args=cut),
+    whole = ocp.args.Composite(
+      state=items.SaveArrays(state, save_args=cut),
       meta=ocp.args.JsonSave(meta),
-      assets=_SaveFiles(assets),
+      assets=items.SaveFiles(assets),
     )
-    self._manager.save(step, args=items, force=True)
+    self._manager.save(step, args=whole, force=True)
     self._thread = threading.Thread(
-      target=self._finish, args=(step, sums, streamed, set(keep_also)), name="checkpoint"
+      target=self._finish, args=(step, sums, streamed, shapes, set(keep_also)), name="checkpoint"
     )
     self._thread.start()
 
@@ -179,15 +113,23 @@ class Checkpointer:
     self,
     step: int,
     sums: dict[str, tuple[str, jax.Array]],
-    streamed: dict[str, Streamed],
+    streamed: dict[str, items.Streamed],
+    shapes: dict[str, tuple[int, ...]],
     keep_also: set[int],
   ):
-    """Waits for the commit, then writes the manifest and removes old steps; in a thread."""
+    """Waits for the commit, opens what was written, writes the manifest and removes old steps.
+
+    In a thread.
+    """
     try:
       self._manager.wait_until_finished()
       numbers = {name: (dtype, _number(x)) for name, (dtype, x) in sums.items()}
       numbers |= {name: (str(x.dtype), x.checksum) for name, x in streamed.items()}
       if jax.process_index() == 0:
+        if wrong := steps.unreadable(self._path(step) / "state", shapes):
+          raise errors.RunError(
+            f"{self._path(step)} was written but cannot be read again ({wrong}); it does not count"
+          )
         manifest.write(self._path(step), numbers)
       self._verified.add(step)
       here = [s for s in manifest.steps(self.directory) if s <= step]
@@ -251,7 +193,7 @@ class Checkpointer:
     if wrong:
       raise errors.UserError(f"{path} cannot be used: {wrong}. Choose another step")
     target = jax.tree.map(_placed, abstract_state)
-    args = ocp.args.PyTreeRestore(
+    args = items.RestoreArrays(
       item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
     )
     try:
@@ -280,7 +222,7 @@ class Checkpointer:
 
   def assets(self, step: int) -> dict[str, bytes]:
     """The files that were saved with a step."""
-    args = ocp.args.Composite(assets=_RestoreFiles())
+    args = ocp.args.Composite(assets=items.RestoreFiles())
     return self._manager.restore(step, args=args).assets
 
   def close(self):
@@ -311,6 +253,72 @@ class Checkpointer:
           missing_ok=True
         )  # first: no half step looks whole
         self._path(step).rmtree()
+
+
+def _absolute(directory: epath.PathLike) -> epath.Path:
+  """The folder by the one name that Orbax and TensorStore both take as it is.
+
+  Raises:
+    UserError: there is none.
+  """
+  directory = storage.path(directory)
+  if storage.is_remote(directory):
+    return epath.Path(directory)
+  name = os.path.realpath(directory.expanduser())  # TensorStore takes no ".."
+  is_utf8 = name.encode(errors="ignore").decode() == name
+  is_url = str(epath.Path(name)) != name or ":/" in f"{name}/"
+  if "\\" in name or is_url or not is_utf8:
+    raise errors.UserError(
+      f"{ascii(name)}: checkpoints cannot be kept in a folder of this name (a backslash is taken for"
+      " a slash, /gs/ and a colon at an end for a URL, and it must be UTF-8); choose another"
+    )
+  return epath.Path(name)
+
+
+def check_place(directory: epath.PathLike):
+  """Writes a small step below `directory` and reads it back, before anything depends on it.
+
+  Args:
+    directory: where steps are to be kept, see `Checkpointer`. What was tried is removed.
+
+  Raises:
+    UserError: it cannot be written or not be read.
+    OSError: the disk is full.
+  """
+  trial = _absolute(directory) / ".trial"
+  state = {"params": {"trial": np.arange(4, dtype=np.float32)}}
+  absl = logging.getLogger("absl")
+  level = absl.level
+  try:
+    absl.setLevel(logging.CRITICAL)  # Orbax logs what it raises
+    _remove_trial(trial)  # of a start that was killed
+    with storage.told(directory), Checkpointer(trial) as c:
+      c.save(0, state, {}, {"trial": b"bytes"})
+      c.latest()
+      c.restore(0, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state))
+  except (RuntimeError, TypeError, ValueError, errors.RunError) as e:
+    if os.strerror(errno.ENOSPC) in str(e):
+      raise
+    raise errors.UserError(
+      f"{directory}: a checkpoint that was tried there cannot be written or read again"
+      f" ({' '.join(str(e).split())[:300]}); choose another folder"
+    ) from e
+  finally:
+    absl.setLevel(level)
+    _remove_trial(trial)
+
+
+def _remove_trial(trial: epath.Path):
+  if jax.process_index() == 0:
+    with contextlib.suppress(OSError):  # there is none
+      trial.rmtree()
+      os.rmdir(trial.parent)  # if it is empty
+
+
+def _data(x):
+  """The numbers of an array, also of one of random keys."""
+  is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+  return jax.random.key_data(x) if is_key else x
 
 
 def _cut_by_layer(x) -> ocp.SaveArgs:

@@ -4,8 +4,11 @@ Read with TensorStore, a slice at a time, without starting JAX. A workdir stands
 complete step.
 """
 
+import collections
 import json
-from collections.abc import Callable
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from etils import epath
@@ -58,7 +61,7 @@ def open(path: str) -> source.Source:
       raise errors.UserError(f"{step} cannot be used: {wrong}. Choose another step")
     manifest.log.warning("%s is not verified: %s", step, wrong)
   try:
-    arrays = _open_arrays(step / _STATE)
+    arrays = open_arrays(step / _STATE)
     meta = _read_json(step / "meta" / "metadata")
     model = meta.pop(_MODEL, None)
     config = variants.ModelConfig.from_dict(model) if model else None
@@ -113,30 +116,63 @@ class _Remote(lazy.Array):
       raise errors.UserError(f"{self.where} is damaged ({reason}). Choose another step") from e
 
 
-def _open_arrays(state: epath.Path) -> dict[str, lazy.Array]:
+def open_arrays(state: epath.Path) -> dict[str, lazy.Array]:
   """The parameters of an Orbax item, by slash-joined name.
 
   They lie below `params`; what also lies below `ema`, their moving average, counts in its place.
   """
-  import tensorstore as ts
-
   stored = json.loads((state / "_METADATA").read_text())
-  base = _kvstore(state)
-  stores = {}
   leaves = [[str(k["key"]) for k in e["key_metadata"]] for e in stored["tree_metadata"].values()]
   averaged = {tuple(path) for root, *path in leaves if root == "ema"}
-  for keys in (keys for keys in leaves if keys[0] == "params"):
-    root = "ema" if tuple(keys[1:]) in averaged else "params"
-    name = ".".join((root, *keys[1:])) + "/"
+  wanted = {}
+  for root, *path in leaves:
+    if root == "params":
+      wanted["/".join((root, *path))] = ("ema" if tuple(path) in averaged else root, *path)
+  found = _open_all(state, stored, wanted.values())
+  return {name: _Remote(found[keys], f"{state.parent}: {name}") for name, keys in wanted.items()}
+
+
+def unreadable(state: epath.Path, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+  """Opens all arrays that were just written to an Orbax item and says what is wrong, else None.
+
+  Args:
+    state: the item's folder.
+    shapes: slash-joined name of every leaf -> its shape.
+  """
+  import tensorstore as ts
+
+  try:
+    stored = json.loads((state / "_METADATA").read_text())
+    found = _open_all(state, stored, [tuple(name.split("/")) for name in shapes])
+    keys = ts.KvStore.open({"driver": "ocdbt", "base": _kvstore(state)}).result().list().result()
+  except (OSError, ValueError) as e:
+    return " ".join(str(e).split())[:300]
+  pieces = collections.Counter(key.rpartition(b"/")[0].decode() for key in keys)
+  for keys, store in found.items():
+    name, shape = "/".join(keys), tuple(store.shape)
+    if shape != tuple(shapes[name]):
+      return f"{name} has shape {shape} instead of {tuple(shapes[name])}"
+    chunks = store.chunk_layout.read_chunk.shape or ()
+    wanted = math.prod(-(-n // chunk) for n, chunk in zip(shape, chunks))
+    if pieces[".".join(keys)] != wanted + 1:  # and its description
+      return f"{name} has {pieces['.'.join(keys)] - 1} pieces instead of {wanted}"
+  return None
+
+
+def _open_all(state: epath.Path, stored: dict, leaves: Iterable[tuple[str, ...]]) -> dict:
+  """Path of a leaf -> TensorStore of it; `stored` is the item's description."""
+  import tensorstore as ts
+
+  base, found = _kvstore(state), {}
+  for keys in leaves:
+    name = ".".join(keys) + "/"
     if stored.get("use_ocdbt"):
       kvstore = {"driver": "ocdbt", "base": base, "path": name}
     else:
       kvstore = {**base, "path": base["path"] + name}
     driver = "zarr3" if stored.get("use_zarr3") else "zarr"
-    stores["/".join(keys)] = ts.open({"driver": driver, "kvstore": kvstore}, read=True)
-  return {
-    name: _Remote(future.result(), f"{state.parent}: {name}") for name, future in stores.items()
-  }
+    found[keys] = ts.open({"driver": driver, "kvstore": kvstore}, read=True)
+  return {keys: future.result() for keys, future in found.items()}
 
 
 def _kvstore(path: epath.Path) -> dict:
@@ -144,7 +180,7 @@ def _kvstore(path: epath.Path) -> dict:
   if storage.is_remote(path):
     bucket, _, rest = str(path).removeprefix("gs://").partition("/")
     return {"driver": "gcs", "bucket": bucket, "path": rest + "/"}
-  return {"driver": "file", "path": f"{path.absolute()}/"}
+  return {"driver": "file", "path": f"{os.path.realpath(path)}/"}  # it takes no ".."
 
 
 def save(
@@ -157,11 +193,11 @@ def save(
 ):
   """Writes a folder with one step that holds parameters alone; see `formats.save`."""
   from paligemma_jax import sharding
-  from paligemma_jax.checkpoint import atomic, orbax
+  from paligemma_jax.checkpoint import atomic, items, orbax
 
   def streamed(name, shape):
     rows = lambda start, stop: _rows(name, shape, start, stop, plan, read)
-    return orbax.Streamed(shape, plan.dtypes[name], rows)
+    return items.Streamed(shape, plan.dtypes[name], rows)
 
   params = {name: streamed(name, shape) for name, shape in variants.param_shapes(config).items()}
   state = {"params": sharding.unflatten(params)}

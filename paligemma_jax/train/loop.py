@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from paligemma_jax.models import variants
 from paligemma_jax.train import (
   compilations,
   memory,
+  owner,
   processes,
   provenance,
   recipes,
@@ -51,7 +53,7 @@ def train(
     config: as a file in transfers/ returns it; its keys are those of `transfers/common.base()`.
     workdir: gets config.json, runs.jsonl, metrics.jsonl, tensorboard/, checkpoints/STEP/, predictions/ and
       report.html; a folder of this machine or `gs://BUCKET/…`, where metrics and runs are numbered
-      parts.
+      parts. One run at a time, see `owner`.
     callbacks: each is called as `callback(steps done, scalars)` after every step, one step late,
       so that the device is not kept waiting. The scalars are those of `step.make_train_step` as
       floats, and "lr".
@@ -62,12 +64,12 @@ def train(
     The last scores of every evaluation: name -> {metric: value}.
 
   Raises:
-    UserError: config, data or checkpoint are wrong or there is no access to the bucket (before
-      anything is written), or the loss is not finite any more.
+    UserError: config, data or checkpoint are wrong or the workdir is another run's or cannot
+      be written to (before anything is written), or the loss is not finite any more.
     SystemExit: status 75: the process was asked to stop (SIGTERM), the state is saved.
   """
   c, workdir = settings.check(config), storage.path(workdir)
-  with _full_disk_explained(workdir):
+  with _full_disk_explained(workdir), owner.claimed(workdir):
     return _train(c, workdir, callbacks, profile)
 
 
@@ -99,6 +101,7 @@ def _train(
     stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
+    _check_place(c, workdir, parts, optimizer)
     if processes.is_first():
       settings.store(c, workdir)
       logs.truncate_metrics(workdir, start or 0)
@@ -172,6 +175,25 @@ def _check_data(c: ml_collections.ConfigDict, processor, codec: dict | None) -> 
   pipeline.check(whole, processor, text_len)
   pipeline.check(prompts, processor, text_len, train=False)
   checks.check(c.evals, codec)
+
+
+def _check_place(
+  c: ml_collections.ConfigDict,
+  workdir: storage.Path,
+  parts: setup.Parts,
+  optimizer: optimizers.Optimizer,
+) -> None:
+  """Raises a UserError unless a checkpoint can be written to the workdir and read again."""
+  if not storage.is_remote(workdir):
+    abstract, _ = setup.abstract_state(c, parts, optimizer)
+    needed = recipes.state_bytes(setup.flat(abstract.params), optimizer)._replace(grads=0).total
+    free = shutil.disk_usage(workdir).free
+    if free < needed / 2:  # compression never gains so much
+      raise errors.UserError(
+        f"{workdir}: {os.strerror(errno.ENOSPC)}: a checkpoint takes up to"
+        f" {recipes.gigabytes(needed)}, {recipes.gigabytes(free)} are free; make room"
+      )
+  orbax.check_place(workdir / CHECKPOINTS)
 
 
 def _checkpointer(c: ml_collections.ConfigDict, workdir: storage.Path, create: bool = False):

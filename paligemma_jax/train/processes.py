@@ -88,6 +88,13 @@ def wait(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
+def are_several() -> bool:
+  """Whether others were joined; unlike the others here, it starts no JAX backend."""
+  import jax
+
+  return jax.distributed.is_initialized()
+
+
 def is_first() -> bool:
   """Whether this process is the one that writes and prints."""
   import jax

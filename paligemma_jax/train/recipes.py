@@ -62,7 +62,7 @@ class Bytes(NamedTuple):
 
   def __str__(self) -> str:
     parts = zip(("parameters", "gradients", "optimizer", "sum"), (*self, self.total))
-    return ", ".join(f"{name} {_gigabytes(n)}" for name, n in parts)
+    return ", ".join(f"{name} {gigabytes(n)}" for name, n in parts)
 
 
 def resolve(train: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,5 +165,6 @@ def _size(tree: Any) -> int:
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _gigabytes(n: int) -> str:
+def gigabytes(n: int) -> str:
+  """A number of bytes as people read them, `46.8 GB` or `36.9 MB`."""
   return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"

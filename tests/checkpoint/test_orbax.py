@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tensorstore as ts
+from orbax.checkpoint._src.serialization import ocdbt_utils
 
 from paligemma_jax import errors, sharding
-from paligemma_jax.checkpoint import checksum, formats, manifest, orbax
+from paligemma_jax.checkpoint import checksum, formats, items, manifest, orbax, steps
 from tests import toy
 from tests.checkpoint import toys
 
@@ -104,7 +106,7 @@ def test_streamed_tensors_take_turns_piece_by_piece_and_are_stored_as_whole_ones
       asked.append((name, start, stop))
       return whole[name][start:stop]
 
-    return orbax.Streamed(whole[name].shape, whole[name].dtype, read)
+    return items.Streamed(whole[name].shape, whole[name].dtype, read)
 
   with orbax.Checkpointer(tmp_path / "streamed", streamed=True) as c:
     c.save(1, {"params": {name: streamed(name) for name in whole}}, {}, ASSETS)
@@ -344,3 +346,76 @@ def test_a_moving_average_is_what_is_read_of_the_parameters_that_it_covers(tmp_p
   with orbax.Checkpointer(tmp_path) as c:
     c.save(3, state, {"model": toy.config().to_dict()}, ASSETS)
   toys.assert_same(formats.open(tmp_path), {**flat, **average})
+
+
+@pytest.mark.parametrize(
+  "name", ["run[1]", "run[!1]", "a*b", "a?b", "{x}", "a b", "%2F", "~", "-x", "a/../b", "gs:x", "é"]
+)
+def test_a_folder_of_any_name_holds_steps_that_can_be_read(tmp_path, name):
+  (tmp_path / "aXb/checkpoints/1.orbax-checkpoint-tmp/state/ocdbt.process_0").mkdir(parents=True)
+  (tmp_path / "a").mkdir()
+  orbax.check_place(tmp_path / name / "checkpoints")
+  save(tmp_path / name / "checkpoints", 1)
+  with orbax.Checkpointer(tmp_path / name / "checkpoints") as c:
+    assert c.latest() == 1
+    assert_same(c.restore(1, abstract(small(1))), small(1))
+  assert steps.open_arrays(tmp_path / name / "checkpoints/1/state")["params/w"].shape == (2, 1000)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "\udcff", "gs:"])
+def test_a_name_that_the_writer_takes_for_another_is_refused_before_anything_is_written(
+  tmp_path, name
+):
+  for use in (orbax.check_place, orbax.Checkpointer):
+    with pytest.raises(errors.UserError, match="cannot be kept in a folder of this name") as e:
+      use(tmp_path / name)
+    assert str(e.value).isascii() and "\n" not in str(e.value)
+  with pytest.raises(errors.UserError, match="cannot be kept in a folder of this name"):
+    toys.write(tmp_path / name / "x", format="orbax")
+  assert not any(p.is_file() for p in tmp_path.rglob("*"))
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path):
+  orbax.check_place(tmp_path / "new/checkpoints")
+  save(tmp_path / "old", 1)
+  before = sorted(tmp_path.rglob("*"))
+  orbax.check_place(tmp_path / "old")
+  assert sorted(tmp_path.rglob("*")) == before
+  assert not (tmp_path / "new/checkpoints").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_a_users_error(tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(errors.UserError, match="nothing can be written there .Not a directory"):
+    orbax.check_place(tmp_path / "file/checkpoints")
+
+
+async def _nothing(*_, **__):
+  pass
+
+
+def lose_the_merge(patch):
+  patch.setattr(ocdbt_utils, "merge_ocdbt_per_process_files", _nothing)
+
+
+def test_a_step_that_cannot_be_read_again_does_not_count(tmp_path, monkeypatch):
+  lose_the_merge(monkeypatch)
+  c = orbax.Checkpointer(tmp_path)
+  c.save(1, small(1), {}, {})
+  with pytest.raises(errors.RunError, match="1 was written but cannot be read again .NOT_FOUND"):
+    c.wait()
+  assert not (tmp_path / "1" / manifest.NAME).exists() and c.latest() is None
+  c.close()
+  with pytest.raises(errors.UserError, match="that was tried there cannot be written or read"):
+    orbax.check_place(tmp_path / "other")
+
+
+def test_every_piece_of_every_array_is_looked_for(tmp_path):
+  save(tmp_path, 1)
+  state, shapes = tmp_path / "1/state", {"params/w": (2, 1000), "step": ()}
+  assert steps.unreadable(state, shapes) is None
+  assert steps.unreadable(state, {"step": (1,)}) == "step has shape () instead of (1,)"
+  assert "NOT_FOUND" in steps.unreadable(state, shapes | {"params/v": ()})
+  kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{state}/"}}
+  ts.KvStore.open(kvstore).result().write("step/0", None).result()
+  assert steps.unreadable(state, shapes) == "step has 0 pieces instead of 1"

@@ -299,6 +299,47 @@ def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(data
   assert "is finished (9 steps)" in capsys.readouterr().out and steps() == [3, 9]
 
 
+def test_a_workdir_that_cannot_be_served_is_refused_before_the_first_step(
+  data, tmp_path, monkeypatch
+):
+  (tmp_path / "taken").mkdir()
+  (tmp_path / "taken/checkpoints").touch()
+  for name, words in (("taken", "Not a directory"), ("a\\b", "in a folder of this name")):
+    with pytest.raises(errors.UserError, match=words):
+      loop.train(toy_run.config(data), tmp_path / name)
+  usage = types.SimpleNamespace(free=10_000_000)
+  monkeypatch.setattr(loop.shutil, "disk_usage", lambda _: usage)
+  words = r"No space left on device: a checkpoint takes up to 27.8 MB, 10.0 MB are free"
+  with pytest.raises(errors.UserError, match=words):
+    loop.train(toy_run.config(data), tmp_path / "full")
+  assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == [
+    "taken",
+    "taken/checkpoints",
+  ]
+
+
+def test_a_second_start_is_refused_and_changes_nothing_while_the_first_lives(data, tmp_path):
+  refused = []
+
+  def again(done, values):
+    if done == 2:
+      files = lambda: {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+      before = files()
+      with pytest.raises(errors.UserError) as e:
+        loop.train(toy_run.config(data), tmp_path)
+      refused.append(str(e.value))
+      assert files() == before
+
+  changes = {"train.steps": 2, "checkpoint.every": 1, "evals": {}}
+  loop.train(toy_run.config(data, **changes), tmp_path, callbacks=[again])
+  assert len(refused) == 1
+  assert re.search(
+    rf"another run is at work in this workdir .host .+, process {os.getpid()}, ", refused[0]
+  )
+  assert [x["step"] for x in logs.read_metrics(tmp_path)] == [1, 2]
+  assert not (tmp_path / "owner.json").exists()
+
+
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_its_last_checkpoint_and_more_room_continues_it(
   undisturbed, data, tmp_path
