@@ -18,6 +18,7 @@ from paligemma_jax import errors
 # First bytes of a format that Pillow reads -> last bytes of a whole file.
 _ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82", b"GIF8": b";"}
 _BEGINNINGS = (*_ENDS, b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")  # of such formats
+_BOXED = (b"ftypavif", b"ftypavis", b"jP  \r\n\x87\n")  # AVIF, JPEG 2000, behind a length
 _OTHERS = {  # what a file that is none may be instead
   rb"version https://git-lfs": "a Git LFS pointer; fetch the file with `git lfs pull`",
   rb"\s*(<!doctype html|<html)": "a web page, as a failed download leaves it; fetch it anew",
@@ -91,9 +92,8 @@ def _diagnosis(error: Exception, file: io.IOBase | None) -> tuple[str, str]:
     return "large texts", "the texts in the PNG are too large to be read; save it without them"
   is_known = not isinstance(error, Image.UnidentifiedImageError)
   start, end, size = _ends(file)
-  if (
-    is_known and re.search("truncated|EOF|not enough image data", said, re.IGNORECASE)
-  ) or _is_cut(start, end, size):
+  is_told = is_known and re.search("truncated|EOF|not enough image data", said, re.IGNORECASE)
+  if is_told or _is_cut(start, end, size) or (start[4:12] in _BOXED and _ends_in_a_box(file, size)):
     return "cut off", f"the image is cut off after {size} bytes, its end is missing; copy it anew"
   if is_known:
     return "damaged image", f"damaged image, cannot be decoded ({said}); replace the file"
@@ -128,6 +128,19 @@ def _is_cut(start: bytes, end: bytes, size: int) -> bool:
   if start.startswith(b"BM"):
     return size < int.from_bytes(start[2:6], "little")
   return False
+
+
+def _ends_in_a_box(file: io.IOBase, size: int) -> bool:
+  """Whether a file of boxes, each with its length (ISO/IEC 14496-12, 4.2), is shorter than they."""
+  start = 0
+  while start + 16 <= size:
+    file.seek(start)
+    length, _, longer = struct.unpack(">I4sQ", file.read(16))
+    length = longer if length == 1 else length
+    if length < 8:  # 0: to the end of the file
+      return False
+    start += length
+  return start != size
 
 
 def _looks_like(start: bytes, size: int) -> str:
