@@ -4,12 +4,21 @@ import functools
 import hashlib
 import json
 import os
+import re
 
 import numpy as np
 
 from paligemma_jax import errors
 from paligemma_jax.data import files
 from paligemma_jax.processing import image
+
+_KINDS = {
+  list: "a list",
+  str: "a string",
+  bool: "true or false",
+  int: "a number",
+  float: "a number",
+}
 
 
 class Jsonl:
@@ -112,7 +121,7 @@ class Jsonl:
       ) from None
     if not isinstance(record, dict):
       raise errors.UserError(
-        f"{self.path}:{number}: found a {type(record).__name__}, wanted an object {{…}}"
+        f"{self.path}:{number}: found {_KINDS.get(type(record), 'null')}, wanted an object {{…}}"
       )
     return with_bytes(record) if b'"data:' in line else record
 
@@ -157,7 +166,7 @@ def _num_images(line: bytes) -> int:
 def _excerpt(text: str, at: int) -> str:
   text = text.rstrip()
   start = max(0, at - 20)
-  piece = text[start : at + 20]
+  piece = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text[start : at + 20])  # stays one line
   return ("…" if start else "") + piece + ("…" if at + 20 < len(text) else "")
 
 

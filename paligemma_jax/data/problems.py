@@ -21,6 +21,7 @@ NOTES = frozenset(
     "box left out",
     "nothing left",
     "empty prefix",
+    "no box",
     "another answer",
     "trained on itself",
     "round trip",
@@ -35,6 +36,7 @@ _OBJECT = {
   "mask": "a path or run lengths",
 }
 _KEYS = {"segment": ("label", "box", "mask"), "refer": ("sentences", "box")}  # by task
+_LONG_NAME = 300  # letters: more of a path are of a picture in base64
 _SHOWN = 8  # places that a line names besides the first
 _LABEL_END = re.compile("[;<>]")  # see `boxes.parse_boxes`
 _TOKEN = re.compile(r"<(?:loc|seg)-?\d+>")
@@ -152,15 +154,21 @@ def of_texts(record: dict, rules: tasks.Rules) -> Iterator[tuple[str, str]]:
   if isinstance(suffix, str) and not suffix.strip():
     yield "empty suffix", f'"{rules.suffix}" is empty; write the answer or remove the record'
   answers = suffix if isinstance(suffix, list) else [suffix]
-  if isinstance(suffix, list):
-    for k, answer in enumerate(answers):
-      if isinstance(answer, str) and not answer.strip():
-        yield "empty alternative", f'"{rules.suffix}"[{k}] is empty; write it or remove it'
+  for k, answer in enumerate(answers):
+    if isinstance(suffix, list) and isinstance(answer, str) and not answer.strip():
+      yield "empty alternative", f'"{rules.suffix}"[{k}] is empty; write it or remove it'
+    if isinstance(answer, str) and answer.startswith("<loc") and not _all_are_boxes(answer):
+      text = f'"{rules.suffix}" holds <loc…> tokens that make no box: wanted y0 x0 y1 x1 of each,'
+      yield "no box", f"{text} y0 < y1, x0 < x1"
   for key, text in (("prefix", prefix), *((rules.suffix, a) for a in answers)):
     for found in _TOKEN.findall(text) if isinstance(text, str) else ():
       if found not in _TOKENS:
         text = f'"{key}" holds {found}, which is no token; they are <loc0000> to <loc1023> and'
         yield "no such token", f"{text} <seg000> to <seg127>"
+
+
+def _all_are_boxes(answer: str) -> bool:
+  return answer.count("<loc") == 4 * len(boxes.parse_boxes(answer, 1, 1))
 
 
 def of_objects(objects: list[dict], height: int, width: int) -> Iterator[tuple[str, str]]:
@@ -189,7 +197,8 @@ def no_file(what: str, path: str) -> tuple[str, str] | None:
   """
   if files.is_url(path) or os.path.isfile(path):
     return None
-  return f"{what} file", f"no {what} file {path}; correct the path in the record"
+  name = path if len(path) <= _LONG_NAME else f"{path[:_LONG_NAME]}…"
+  return f"{what} file", f"no {what} file {name}; correct the path in the record"
 
 
 def is_box(box) -> bool:

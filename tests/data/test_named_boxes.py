@@ -61,6 +61,23 @@ def test_data_check_counts_them_and_finds_nothing(config):
   assert found.num_objects == sum(NUM_BOXES) and not found.lines()
 
 
+@pytest.mark.parametrize(
+  "answer",
+  [
+    "<loc0700><loc0200><loc0100><loc0900> cat",  # the lower corner first
+    "<loc0100><loc0200><loc0700> cat",
+    "<loc0100><loc0200><loc0700><loc0900> cat ; <loc0100><loc0200><loc0100><loc0900> dog",
+  ],
+)
+def test_location_tokens_that_make_no_box_are_worth_a_look(tmp_path, answer):
+  Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+  record = {"image": "a.png", "prefix": "detect cat", "suffix": answer}
+  (tmp_path / "a.jsonl").write_text(json.dumps(record))
+  (found,) = survey.run({"train": {"path": str(tmp_path / "a.jsonl")}}, {})
+  assert not found.lines()
+  assert "tokens that make no box: wanted y0 x0 y1 x1" in found.lines(notes=True)[0][2]
+
+
 def test_the_task_detect_asks_for_them(config):
   config = {**config, "task": "detect"}
   assert checks.findings(config) == []

@@ -46,10 +46,13 @@ def _rle(height, width):
 DEFECTS = [
   # task, the line that is planted, what is said about it
   ("text", '{"image": "p1.png", "pref', 'broken JSON'),
+  ("text", '{"image": "p1.png"}\r{"image": "p1.png"}', 'Extra data .*p1.png"} {"image'),
   ("text", '["p1.png"]', "found a list, wanted an object"),
+  ("text", "7", "found a number, wanted an object"),
   ("text", {"prefix": "p", "suffix": "s"}, 'no key "image"'),
   ("text", {"image": "p1.png", "prefix": "p", "sufix": "s"}, 'no key "suffix" .* Rename the key'),
   ("text", {**OK, "image": "gone.png"}, "no image file .*gone.png; correct the path"),
+  ("text", {**OK, "image": "iVBOR" + "A" * 5000}, "no image file .*iVBORA{9,295}…; correct"),
   ("text", {**OK, "image": "cut.jpg"}, "cut.jpg: the image is cut off .*; copy it anew"),
   ("text", {**OK, "image": "text.png"}, "text.png: not an image but a web page"),
   ("text", {**OK, "image": ["p1.png", "empty.png"]}, "empty.png: not an image .the file is empty"),
