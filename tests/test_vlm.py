@@ -1,6 +1,8 @@
 """Load, ask, save: the object that users hold."""
 
+import dataclasses
 import json
+import types
 
 import jax
 import numpy as np
@@ -118,3 +120,23 @@ def test_the_hugging_face_folder_is_the_same_model_as_the_npz(tag, one_device):
   npz = pg.load(golden.weights_path(tag), config=unsaid_by_shapes, mesh=one_device)
   assert folder.config == npz.config
   jax.tree.map(np.testing.assert_array_equal, folder.params, npz.params)
+
+
+def test_a_batch_is_filled_up_to_the_devices_with_rows_that_do_not_count():
+  model = make("paligemma")
+  mesh = sharding.make_mesh({"data": 1, "fsdp": 8})
+  there = types.SimpleNamespace(mesh=mesh, model=types.SimpleNamespace(rules=sharding.FSDP))
+  batch = model.processor(images=list(toy.pictures())[:3], prompts=["a", "bb", "ccc"])
+  filled = vlm._filled_up(there, batch)
+  assert filled.valid.tolist() == [True] * 3 + [False] * 5
+  placed = vlm._placed(there, filled)
+  np.testing.assert_array_equal(placed.text[:3], batch.text)
+  assert {shard.data.shape[0] for shard in placed.image.addressable_shards} == {1}
+
+
+def test_parameters_of_several_processes_are_not_saved_by_one(tmp_path):
+  model = make("paligemma")
+  elsewhere = types.SimpleNamespace(is_fully_addressable=False)
+  model = dataclasses.replace(model, params={"img": {"pos_embedding": elsewhere}})
+  with pytest.raises(errors.UserError, match="`paligemma convert` makes any format"):
+    pg.save(model, tmp_path / "a.npz")
