@@ -253,6 +253,8 @@ def _score(one: _Transfer, c, inputs, folder: storage.Path | None, watch) -> dic
   def keep(name, scores, rows):
     if not is_first:
       return
+    if said := predictions.monotony(rows):
+      print(f"{one.name}: {name}: {said}", file=sys.stderr, flush=True)
     scored[name] = results.with_intervals(c.evals[name].metric, scores, rows)
     if folder is not None:
       predictions.write(folder, name, rows)

@@ -193,7 +193,7 @@ class _Source:
       elif needs_codes and (rules.task == "segment" or prepare.has_masks(records)):
         raise errors.UserError(
           f'{name}: the task "{rules.task}" needs a mask codec; set --config.input.codec=vae-oid.npz,'
-          " or train one with `paligemma codec train`"
+          f" or train one: `paligemma codec train --data {records.path} --out codec.npz`"
         )
     return cls(records, rules, codes, mirrored)
 

@@ -16,6 +16,7 @@ from paligemma_jax import storage
 from paligemma_jax.processing import masks
 
 FOLDER = "predictions"
+_FEW, _SHOWN = 4, 60  # rows from which equal answers are no chance; letters of a long one (chosen)
 _FIRST = ("id", "image", "prefix", "prediction", "suffix", "scores")
 
 
@@ -52,6 +53,24 @@ def read_all(workdir: str | os.PathLike) -> dict[str, list[dict]]:
   """The rows of all evaluations of a workdir, by name."""
   folder = storage.path(workdir) / FOLDER
   return {path.stem: read(path) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def monotony(rows: list[dict]) -> str:
+  """A sentence where all answers are the same string and the true ones are not; else "".
+
+  So answers a model that has not learnt to look, or one whose decoding is broken; some scores do not
+  tell it from one that is often wrong.
+  """
+  answers = {row.get("prediction") for row in rows}
+  truths = [row["suffix"] for row in rows if row.get("suffix")]
+  truths = [set(found if isinstance(found, list) else [found]) for found in truths]
+  if len(rows) < _FEW or len(answers) > 1 or None in answers or not truths:
+    return ""
+  if set.intersection(*truths):  # one answer is right for all
+    return ""
+  (answer,) = answers
+  shown = f"{answer[:_SHOWN]}…" if len(answer) > _SHOWN else answer
+  return f'all {len(rows)} answers are "{shown}", though the true ones differ'
 
 
 def _line(row: dict) -> str:

@@ -5,6 +5,7 @@ The only place that joins data, decoding and scores. The training loop and `pali
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,9 @@ from paligemma_jax import vlm as vlms
 from paligemma_jax.data import pipeline, tasks
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import score as scoring
-from paligemma_jax.evals import checks, hosts, memory, objects, perplexity
+from paligemma_jax.evals import checks, hosts, memory, objects, perplexity, predictions
+
+log = logging.getLogger("paligemma_jax")
 
 Batches = Iterable[tuple[structs.Batch, list[dict]]]
 Scores = dict[str, float]
@@ -312,6 +315,8 @@ def evaluate(
     constrain: as `generate`.
     answers: among which to choose instead of generating; "{field}" for those in a key of the row.
 
+  Where all answers are the same string though the truths differ, the log "paligemma_jax" warns.
+
   Raises:
     errors.UserError: an unknown metric, a picture or line that cannot be read, no rows, or none
       with something to compare with.
@@ -329,7 +334,10 @@ def evaluate(
   if is_likelihood:
     return evaluator.measure(batches)[0]
   how = max_new_tokens, sampler, task != "text", constrain, answers
-  return evaluator.answer(batches, score, *how)[0]
+  scores, rows = evaluator.answer(batches, score, *how)
+  if said := predictions.monotony(rows):
+    log.warning(said)
+  return scores
 
 
 def _watched(batches: Batches, watch: Callable[[], None]) -> Batches:

@@ -83,6 +83,32 @@ class Score:
     return units, weigh
 
 
+class Joined(Score):
+  """Scores of several metrics under one name: answers are generated once.
+
+  Args:
+    *parts: metrics that compare with the same kind of truth and draw whole rows in a bootstrap; their
+      names differ. The first is the headline.
+  """
+
+  def __init__(self, *parts: Score):
+    self.parts, self.target, self.check = parts, parts[0].target, parts[0].check
+    self.most_samples = min(getattr(part, "most_samples", 10**9) for part in parts)
+
+  def per_row(self, rows: list[dict]) -> list[Scores]:
+    """As `Score.per_row`."""
+    return [_merged(found) for found in zip(*(part.per_row(rows) for part in self.parts))]
+
+  def weighted(self, rows: list[dict]):
+    """As `Score.weighted`."""
+    weigh = [part.weighted(rows)[1] for part in self.parts]
+    return len(rows), lambda weights: _merged(one(weights) for one in weigh)
+
+
+def _merged(found) -> dict:
+  return {name: value for one in found for name, value in one.items()}
+
+
 def of_terms(**about) -> Callable[..., Score]:
   """Makes a `Score` of a function from rows to terms: `@scores.of_terms(alone=("acc",))`."""
   return lambda terms: Score(terms, **about)

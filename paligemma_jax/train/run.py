@@ -270,6 +270,8 @@ class Run:
     self._judge(name, scores)
     words = ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items())
     self.log.say(f"step {self.done}: {name}: {words}")
+    if said := predictions.monotony(rows):
+      self.log.say(f"step {self.done}: {name}: {said}")
 
   def _judge(self, name: str, scores: Mapping[str, float]) -> None:
     """Notes the score that `checkpoint.best` names, if these are of that evaluation."""

@@ -18,7 +18,7 @@ from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, variants
 from paligemma_jax.processing import processor as processors
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import recipes, saved, settings, step
+from paligemma_jax.train import recipes, saved, settings, step, vocabulary
 
 
 @dataclasses.dataclass
@@ -168,7 +168,7 @@ def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None 
   start = resumed or c.model.init
   source = formats.open(start) if start else None
   config = source.config if resumed else model_config(c.model, source)
-  tokenizer = None if resumed else c.input.tokenizer
+  tokenizer = None if resumed else _tokenizer(c, source, config)
   processor = vlm.make_processor(
     source, config, tokenizer, c.input.resize or None, c.input.alpha or None
   )
@@ -176,6 +176,19 @@ def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None 
   check_vocabulary(processor, config)
   codec = vlm.find_codec(source, None if resumed else c.input.codec)
   return Inputs(source, config, processor, codec)
+
+
+def _tokenizer(c: ml_collections.ConfigDict, source: Any, config: variants.ModelConfig):
+  """The tokenizer that the config names, file, folder or learnt; None: the checkpoint's own."""
+  is_whole = source is not None and source.config is not None
+  if c.input.tokenizer == vocabulary.TRAINED:  # the parameters of a whole model know their own
+    return None if is_whole else vocabulary.train(c.train.data.to_dict(), config.llm.vocab_size)
+  if source is None and not (c.input.tokenizer or os.environ.get(processors.ENVIRONMENT)):
+    raise errors.UserError(
+      "input.tokenizer is empty, and a model of random parameters has none: give"
+      f" --config.input.tokenizer={vocabulary.TRAINED}, to learn one from train.data, or =FILE"
+    )
+  return c.input.tokenizer or None
 
 
 def prepare(

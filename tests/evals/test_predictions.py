@@ -59,3 +59,24 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     predictions.write(tmp_path, "val", [])
   assert path.read_text() == before
   assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+  "answers, truths, is_told",
+  [
+    ("aaaa", "abca", True),
+    ("aaab", "abca", False),
+    ("aaaa", "aaaa", False),
+    ("aaaa", [["a", "b"], ["b", "c"], ["c"], ["d"]], True),
+    ("aaaa", [["a", "b"], ["a"], "a", ["a", "c"]], False),
+    (["", "", "", ""], "abcd", True),
+    ("aaaa", [None, None, None, None], False),
+    ([None] * 4, "abcd", False),
+    ("aaa", "abc", False),
+  ],
+)
+def test_equal_answers_to_different_truths_are_told(answers, truths, is_told):
+  rows = [{"prediction": a, "suffix": t} for a, t in zip(answers, truths)]
+  said = predictions.monotony(rows)
+  want = f'all 4 answers are "{answers[0]}", though the true ones differ' if is_told else ""
+  assert said == want

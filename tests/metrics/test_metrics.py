@@ -53,7 +53,7 @@ def test_every_metric_gives_named_numbers(name):
     )  # of this row perplexity, too
 
 
-OF_OBJECTS = ("boxes", "detection", "text_spotting", "masks", "refseg")
+OF_OBJECTS = ("boxes", "detection", "boxes_ap", "text_spotting", "masks", "refseg")
 NOTHING = [{"suffix": None, "objects": None}, {"suffix": [], "objects": []}]
 NOTHING += [{"objects": [{**ROW["objects"][0], "iscrowd": 1, "ignore": True}], "suffix": []}]
 
@@ -103,6 +103,19 @@ def test_every_metric_has_intervals(name):
   assert got.keys() == {key for key in point if key != "total" and not key.startswith("num/")}
   for key, (low, high) in got.items():  # of equal rows every sample is the same
     assert low == pytest.approx(point[key]) and high == pytest.approx(point[key])
+
+
+def test_boxes_ap_is_what_boxes_and_detection_say_of_the_same_rows():
+  hit, miss = {**ROW, "pred_objects": ROW["objects"]}, ROW
+  rows = [hit, miss, hit]
+  parts = metrics.METRICS["boxes"], metrics.METRICS["detection"]
+  joined = metrics.METRICS["boxes_ap"]
+  assert joined(rows) == parts[0](rows) | parts[1](rows)
+  both = (part.per_row(rows)[0] for part in parts)
+  assert joined.per_row(rows)[0] == {name: v for one in both for name, v in one.items()}
+  sure = metrics.interval(joined, rows)
+  assert sure["AP50"] == metrics.interval(parts[1], rows)["AP50"]
+  assert sure.keys() == joined(rows).keys()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,15 @@ def test_arguments_train_your_file_with_the_references_settings():
   assert schedule == {"decay_type": "cosine", "warmup_percent": 0.05}
 
 
+def test_from_scratch_has_a_tokenizer_of_the_data_and_settings_that_learn():
+  c = forkme.get_config("train=my/train.jsonl,val=my/val.jsonl,task=detect,init=none")
+  assert (c.model.init, c.model.preset, c.input.tokenizer) == ("", "tiny", "trained")
+  assert (c.train.steps, c.train.lr, c.evals.val.metric) == (2000, 2e-3, "boxes_ap")
+  c = forkme.get_config("train=a.jsonl,init=none,preset=mid,tokenizer=t.model,epochs=3")
+  assert (c.model.preset, c.input.tokenizer) == ("mid", "t.model")
+  assert (c.train.steps, c.train.epochs) == (0, 3.0)
+
+
 def test_attention_sgd_has_its_own_batch_and_rate():
   c = forkme.get_config(YOURS + ",recipe=attention_sgd")
   assert (c.train.recipe, c.train.batch_size, c.train.lr) == ("attention_sgd", 8, 0.03)
@@ -55,6 +64,7 @@ def test_attention_sgd_has_its_own_batch_and_rate():
     (YOURS + ",res=224,res=448", '"res" is given twice'),
     (YOURS + ",epochs", 'argument "epochs": found ""'),
     ("res=448,init=pt_224.npz", '"train" is missing'),
+    ("train=a.jsonl,init=none,recipe=head_only", '"head_only" trains a part; from scratch'),
   ],
 )
 def test_a_wrong_argument_is_named(arg, words):
