@@ -5,9 +5,11 @@ import json
 import pytest
 
 from paligemma_jax import errors
+from paligemma_jax.checkpoint import formats
 from paligemma_jax.processing import tokenizer
 from paligemma_jax.train import settings, setup, vocabulary
 from paligemma_jax.transfers import common, forkme
+from tests import toy
 
 
 def source(folder, records, **options):
@@ -61,7 +63,9 @@ def test_a_table_that_is_too_small_is_one_line(tmp_path):
 
 
 def from_scratch(folder, **changes):
-  path = detect(folder)["yours"]["path"]
+  path = folder / "train.jsonl"
+  if not path.exists():
+    detect(folder)
   c = forkme.get_config(f"train={path},val={path},task=detect,init=none")
   c.update_from_flattened_dict(changes)
   return settings.check(c)
@@ -77,3 +81,19 @@ def test_without_a_tokenizer_the_way_to_one_is_named(tmp_path, monkeypatch):
   monkeypatch.delenv("PALIGEMMA_TOKENIZER", raising=False)
   with pytest.raises(errors.UserError, match="input.tokenizer=trained, to learn one from train.da"):
     setup.open_inputs(from_scratch(tmp_path, **{"input.tokenizer": ""}))
+
+
+def test_what_was_trained_keeps_the_tokenizer_that_it_began_with(tmp_path):
+  c = from_scratch(tmp_path)
+  began = setup.open_inputs(c)
+  flat = toy.flat_params(began.config)
+  read = lambda name, layer=None: flat[name] if layer is None else flat[name][layer]
+  run = tmp_path / "run"
+  formats.save(
+    run / "checkpoints", read, began.config, began.processor.to_files(), format="orbax"
+  )
+  source(tmp_path, [{"image": "b.png", "objects": [{"label": "horse", "box": [0, 0, 1, 1]}]}])
+  goes_on = setup.open_inputs(c, run / "checkpoints/0")
+  evaluated = setup.open_inputs(from_scratch(tmp_path, **{"model.init": str(run)}))
+  for inputs in (goes_on, evaluated):
+    assert inputs.processor.tokenizer == began.processor.tokenizer
