@@ -101,11 +101,13 @@ def _train(
     stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
+    fingerprints = pipeline.fingerprints(c.train.data.to_dict())
+    if resumed:
+      settings.check_data(c, workdir, fingerprints)
     _check_place(c, workdir, parts, optimizer)
     if processes.is_first():
       settings.store(c, workdir)
       logs.truncate_metrics(workdir, start or 0)
-      fingerprints = pipeline.fingerprints(c.train.data.to_dict())
       provenance.write(workdir, provenance.start(parts.mesh, fingerprints, start or 0))
     processes.wait("workdir is prepared")
     checkpointer = checkpointer or stack.enter_context(

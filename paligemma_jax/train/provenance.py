@@ -63,6 +63,12 @@ def write(workdir: str | os.PathLike, line: Mapping[str, Any]) -> None:
     lines.append(json.dumps(line))
 
 
+def last_data(workdir: str | os.PathLike) -> dict[str, str]:
+  """Name of a source -> hash of its content at the newest start; {} where there was none."""
+  lines = storage.read_lines(storage.path(workdir) / RUNS)
+  return json.loads(lines[-1])["data"] if lines else {}
+
+
 def git_state(folder: pathlib.Path) -> dict[str, Any] | None:
   """{"commit", "changed": files that differ from it} of the checkout around a folder, or None."""
 

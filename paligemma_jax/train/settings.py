@@ -17,7 +17,7 @@ from paligemma_jax.decode import grammar
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
 from paligemma_jax.processing import image
-from paligemma_jax.train import best, recipes, schedule, step, table
+from paligemma_jax.train import best, provenance, recipes, schedule, step, table
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.transfers import common
 
@@ -221,7 +221,7 @@ def check_stored(config: ml_collections.ConfigDict, workdir: str | os.PathLike) 
   if path.exists() and config.resume != "override":
     differences = compare(_stored(path), plain(config))
     if differences:
-      raise errors.UserError(_table(differences, path))
+      raise errors.UserError(_table(differences, f"{path} was made with another config"))
 
 
 def _stored(path: storage.Path) -> dict:
@@ -233,6 +233,31 @@ def _stored(path: storage.Path) -> dict:
     raise errors.UserError(
       f"{path} is no config of a run ({e}); --config.resume=override writes it anew"
     ) from None
+
+
+def check_data(
+  config: ml_collections.ConfigDict, workdir: str | os.PathLike, data: Mapping[str, str]
+) -> None:
+  """Checks that the data of a run that goes on are those of its last start.
+
+  Args:
+    config: as in `check_stored`.
+    workdir: with a runs.jsonl, where the last start left the hashes.
+    data: name of every source -> hash of its records now.
+
+  Raises:
+    UserError: they differ and `resume` is not "override"; a table, as of `check_stored`.
+  """
+  stored = provenance.last_data(workdir)
+  changed = [
+    (f"train.data.{name}", stored[name], now)
+    for name, now in data.items()
+    if stored.get(name, now) != now
+  ]
+  if changed and config.resume != "override":
+    raise errors.UserError(
+      _table(changed, f"{storage.path(workdir) / provenance.RUNS}: the data have changed")
+    )
 
 
 def store(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
@@ -256,14 +281,13 @@ def compare(stored: dict, now: dict) -> list[tuple[str, Any, Any]]:
   ]
 
 
-def _table(differences: list[tuple[str, Any, Any]], path: storage.Path) -> str:
+def _table(differences: list[tuple[str, Any, Any]], what: str) -> str:
   rows = [("key", "stored", "now"), *((k, repr(a), repr(b)) for k, a, b in differences)]
   widths = [max(len(row[i]) for row in rows) for i in range(2)]
   lines = [f"  {k:{widths[0]}}  {a:{widths[1]}}  {b}" for k, a, b in rows]
   return "\n".join(
     [
-      f"{path} was made with another config; use another workdir, or"
-      " --config.resume=override to go on with the new one:",
+      f"{what}; use another workdir, or --config.resume=override to go on with what is now:",
       *lines,
     ]
   )

@@ -376,3 +376,19 @@ def test_without_the_library_the_extra_is_named(monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, "datasets", None)
   with pytest.raises(errors.UserError, match=r"pip install paligemma_jax\[hf\]"):
     sources.open_source({"kind": "hf", "path": str(tmp_path)})
+
+
+@pytest.mark.parity
+def test_the_hash_of_a_hugging_face_source_is_of_its_rows_not_of_its_cache(tmp_path, monkeypatch):
+  datasets = pytest.importorskip("datasets")
+
+  def hashed(name, rows):
+    (tmp_path / name).mkdir()
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / name / "one.parquet")
+    monkeypatch.chdir(tmp_path / name)
+    return sources.open_source({"kind": "hf", "path": "one.parquet"}).content_hash()
+
+  row = lambda i, folder: {"image": {"bytes": b"x", "path": f"{folder}/a.png"}, "suffix": str(i)}
+  here = [row(i, "/here") for i in range(200)]
+  there = [row(i, "/there") for i in range(200)]
+  assert hashed("a", here) == hashed("b", there) != hashed("c", here[::-1])

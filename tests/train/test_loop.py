@@ -340,6 +340,27 @@ def test_a_second_start_is_refused_and_changes_nothing_while_the_first_lives(dat
   assert not (tmp_path / "owner.json").exists()
 
 
+def test_data_that_changed_under_a_run_stop_it_unless_it_is_told_to_go_on(data, tmp_path):
+  shutil.copytree(data, tmp_path / "data")
+  changes = {"checkpoint.every": 1, "evals": {}, "train.steps": 3}
+  config = lambda **more: toy_run.config(tmp_path / "data", **changes, **more)
+
+  def interrupt(done, values):
+    if done == 2:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(config(), tmp_path / "run", callbacks=[interrupt])
+  lines = (tmp_path / "data/train.jsonl").read_text().splitlines()
+  (tmp_path / "data/train.jsonl").write_text("\n".join(lines[::-1]) + "\n")
+  before = contents(tmp_path)
+  with pytest.raises(errors.UserError, match="the data have changed; .*\n.*\n  train.data.mine"):
+    loop.train(config(), tmp_path / "run")
+  assert contents(tmp_path) == before
+  loop.train(config(resume="override"), tmp_path / "run")
+  assert logs.read_metrics(tmp_path / "run")[-1]["step"] == 3
+
+
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_its_last_checkpoint_and_more_room_continues_it(
   undisturbed, data, tmp_path

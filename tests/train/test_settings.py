@@ -6,7 +6,7 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.data import sources
-from paligemma_jax.train import settings
+from paligemma_jax.train import provenance, settings
 from paligemma_jax.transfers import common
 
 
@@ -102,6 +102,18 @@ def test_another_config_on_the_same_workdir_stops_with_a_table(tmp_path):
   assert re.search(r"seed +0 +7", message) and re.search(r"train.batch_size +256 +128", message)
   assert "--config.resume=override" in message
   settings.check_stored(settings.check(config(resume="override", **changed)), tmp_path)
+
+
+def test_other_data_on_the_same_workdir_stop_with_a_table(tmp_path):
+  c = settings.check(config())
+  settings.check_data(c, tmp_path, {"mine": "aa"})  # the first start
+  for data in ({"mine": "aa", "more": "bb"}, {"mine": "aa", "more": "cc"}):
+    provenance.write(tmp_path, {"step": 0, "data": data})
+  settings.check_data(c, tmp_path, {"mine": "aa", "more": "cc"})
+  with pytest.raises(errors.UserError, match="runs.jsonl: the data have changed; use") as e:
+    settings.check_data(c, tmp_path, {"mine": "aa", "more": "dd"})
+  assert re.findall(r"train.data.*", str(e.value)) == ["train.data.more  'cc'    'dd'"]
+  settings.check_data(settings.check(config(resume="override")), tmp_path, {"mine": "dd"})
 
 
 @pytest.mark.parametrize("key, value", [("mesh", "single"), ("log_every", 1), ("train.workers", 2)])
