@@ -48,7 +48,7 @@ def test_import_of_csv_takes_the_names_of_its_columns(run, folders, tmp_path):
     (["yolo", ".", "b.jsonl", "--prefix", "x"], "unrecognized arguments: --prefix"),
     (["folders", ".", "b.jsonl"], "--prefix"),
     (["csv", ".", "b.jsonl", "--columns", "imgae=file"], '--columns "imgae=file"; wanted'),
-    (["coco", ".", "b.jsonl"], "Is a directory"),
+    (["coco", ".", "b.jsonl"], "a folder; give the file in it"),
   ],
 )
 def test_import_refuses_in_one_line(refuse, tmp_path, monkeypatch, argv, words):

@@ -16,6 +16,7 @@ from paligemma_jax.processing import image, masks
 
 NOTHING = "pictures without a usable annotation, left out"
 WITHOUT_MASK = "masks that cannot be used, left out; their objects keep the box"
+UPRIGHT = "pictures turned by their orientation, whose boxes were taken as of the upright picture"
 _SLACK = 0.5  # pixels that a box may jut out without a word: tools round
 _DECIMALS = 3  # of a pixel, in boxes
 
@@ -74,7 +75,12 @@ _TURNS = {
 }
 
 
-def frame_of(path: str | os.PathLike, place: str, stated: tuple[int, int] | None = None) -> Frame:
+def frame_of(
+  path: str | os.PathLike,
+  place: str,
+  stated: tuple[int, int] | None = None,
+  notes: Notes | None = None,
+) -> Frame:
   """The frame of a picture's annotations.
 
   Args:
@@ -82,6 +88,8 @@ def frame_of(path: str | os.PathLike, place: str, stated: tuple[int, int] | None
     place: what an error begins with: where the annotations stand.
     stated: width and height that the annotations were made for. Those of a picture that its EXIF
       orientation turns may be the stored ones: then all will be turned. None: upright.
+    notes: gets the pictures whose orientation turns them, but whose size does not tell whether the
+      annotations are for the stored pixels; None: it does not matter.
 
   Raises:
     errors.UserError: no such picture, none that can be read, or one of another size.
@@ -93,6 +101,9 @@ def frame_of(path: str | os.PathLike, place: str, stated: tuple[int, int] | None
   except errors.UserError as e:
     raise errors.UserError(f"{place}: {e}") from None
   if stated is None or stated == (found.width, found.height):
+    tells = stated is not None and found.orientation in _TURNS and found.width != found.height
+    if notes is not None and found.orientation != 1 and not tells:
+      notes.add(UPRIGHT, f"{place}: {path}")
     return Frame(found.height, found.width)
   if found.orientation in _TURNS and stated == (found.height, found.width):
     return Frame(found.width, found.height, found.orientation)

@@ -98,7 +98,7 @@ def records(
   for name, of_picture in found.items():
     place = of_picture[0].place if of_picture else str(src)
     path = finder.find(name, place)
-    frame = annotations.frame_of(path, place)
+    frame = annotations.frame_of(path, place, None, notes)
     scale = (frame.width, frame.height) if are_fractions else (1, 1)
     objects = [_object(row, scale, frame, notes) for row in of_picture]
     objects = [o for o in objects if o is not None]

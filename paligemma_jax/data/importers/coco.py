@@ -64,7 +64,7 @@ def read(
       annotations.frame_of(path, place)
       said = {"prefix": prefix, "suffix": _captions(found, notes)}
     else:
-      frame = annotations.frame_of(path, place, _size(picture))
+      frame = annotations.frame_of(path, place, _size(picture), notes)
       objects = [_object(a, labels, frame, at, kind, crowd, notes) for at, a in found]
       said = {"objects": [o for o in objects if o is not None]}
       if picture.get("not_exhaustive_category_ids"):

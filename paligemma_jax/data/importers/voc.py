@@ -58,9 +58,8 @@ def read(
     tree = _tree(path)
     picture = _picture(path, tree, finder, folder)
     size = [texts.number(tree.findtext(f"size/{key}")) for key in ("width", "height")]
-    frame = annotations.frame_of(
-      picture, str(path), tuple(size) if min(v or 0 for v in size) > 0 else None
-    )
+    stated = tuple(size) if min(v or 0 for v in size) > 0 else None
+    frame = annotations.frame_of(picture, str(path), stated, notes)
     found = _objects(tree, str(path), notes)
     lowest = min([lowest, *(min(box) for _, _, box in found)])
     if not zero_based:
@@ -109,7 +108,7 @@ def _places(src: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 def _annotation_files(root, folder, split, notes) -> list[pathlib.Path]:
   sets = pictures.folder_of(root, _SETS)
-  if sets is not None and (split or pictures.folder_of(sets, (_MAIN,))):
+  if sets is not None and (split or pictures.folder_of(sets, (_MAIN,)) or list(sets.glob("*.txt"))):
     return [_xml_of(name, folder) for name in _names(sets, split, root)]
   found = [p for p in pictures.below(folder, notes) if p.suffix.lower() == ".xml"]
   parts = [p.relative_to(folder).parts for p in found]
@@ -124,12 +123,12 @@ def _annotation_files(root, folder, split, notes) -> list[pathlib.Path]:
 
 def _names(sets: pathlib.Path, split: str, root) -> list[str]:
   """Names of the pictures of a split."""
-  lists = [p for p in pictures.below(sets) if p.suffix.lower() == ".txt" and p.parent != sets]
+  lists = [p for p in pictures.below(sets) if p.suffix.lower() == ".txt"]
   files = {p.relative_to(sets).with_suffix("").as_posix(): p for p in lists}
   known = {}
   for name, path in files.items():
-    folder, _, last = name.partition("/")
-    known[last if folder.lower() == _MAIN else name] = path
+    folder, _, last = name.rpartition("/")
+    known[last if folder.lower() in ("", _MAIN) else name] = path
   asked = known if split else [name for name in known if "/" not in name] or known
   path = known[annotations.choose_split(split, asked, root)]
   lines = [line.split() for line in texts.read_text(path).splitlines() if line.strip()]
@@ -237,7 +236,11 @@ def _regions(path, frame, boxes, notes) -> list[np.ndarray | None]:
   nothing = [None] * len(boxes)
   if path is None or not path.is_file():
     return nothing
-  drawn = _pixels(path)
+  try:
+    drawn = _pixels(path)
+  except errors.UserError as e:
+    notes.add(annotations.WITHOUT_MASK, str(e))
+    return nothing
   if drawn.shape[:2] != (frame.height, frame.width):
     height, width = drawn.shape[:2]
     notes.add(

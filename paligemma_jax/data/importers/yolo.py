@@ -41,7 +41,7 @@ def read(src: str | os.PathLike, notes: annotations.Notes, *, split: str = "") -
   finder = pictures.Folder(root, notes, "correct the list")
   for picture in _pictures(_places(root, settings, split, src), finder, notes):
     lines = _label_file(picture, finder)
-    frame = annotations.frame_of(picture, str(lines))
+    frame = annotations.frame_of(picture, str(lines), None, notes)
     text = texts.read_text(lines) if lines.is_file() else ""
     objects = [
       _object(line.split(), labels, frame, f"{lines}:{number}", notes)

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from paligemma_jax import errors
+from paligemma_jax.data.importers import annotations
 from paligemma_jax.processing import masks
-from tests.data.importers.marked import MASK
+from tests.data.importers.marked import MASK, counts
 
 
 def _xml(*objects, name="a.jpg", size=(40, 30)):
@@ -82,6 +83,37 @@ def test_a_picture_turned_by_its_exif(draw, put, convert):
   draw("a.png", exif=exif)
   source, _ = convert("voc", put("a.xml", _xml(CAT, name="a.png")).parent)
   assert tuple(source[0]["objects"][0]["box"]) == masks.box_of(np.rot90(MASK))
+
+
+@pytest.mark.parametrize(
+  "turn, size, is_guessed",
+  [(1, (40, 30), False), (8, (40, 30), False), (3, (40, 30), True), (6, (0, 0), True)],
+)
+def test_it_is_said_where_the_size_does_not_tell_whether_a_picture_is_turned(
+  draw, put, convert, turn, size, is_guessed
+):
+  exif = Image.Exif()
+  exif[0x0112] = turn
+  draw("a.png", exif=exif)
+  source, said = convert("voc", put("a.xml", _xml(CAT, name="a.png", size=size)).parent)
+  assert (source[0]["objects"][0]["box"] == [5, 3, 20, 9]) == (turn != 8)
+  assert (annotations.UPRIGHT in counts(said)) == is_guessed
+
+
+def test_a_drawing_that_cannot_be_read_leaves_the_boxes(draw, put, convert):
+  draw("JPEGImages/a.jpg"), put("SegmentationObject/a.png", "no picture")
+  source, said = convert("voc", put("Annotations/a.xml", _xml(CAT)).parents[1])
+  assert source[0]["objects"] == [{"label": "cat", "box": [5, 3, 20, 9]}]
+  assert counts(said)[annotations.WITHOUT_MASK] == 1 and "a.png: not an image" in said
+
+
+def test_lists_may_stand_right_in_their_folder(draw, put, convert):
+  draw("JPEGImages/a.jpg"), put("ImageSets/val.txt", "b\n")
+  put("Annotations/a.xml", _xml(CAT))
+  src = put("ImageSets/train.txt", "a\n").parents[1]
+  assert len(convert("voc", src, split="train")[0]) == 1
+  with pytest.raises(errors.UserError, match="several splits; .*; known: train, val"):
+    convert("voc", src, "b.jsonl")
 
 
 @pytest.mark.parametrize(
