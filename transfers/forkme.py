@@ -17,7 +17,7 @@ RECIPES = {  # recipe -> batch size, learning rate
   "attention_sgd": (8, 0.03),  # big_vision, the notebook for a 16 GB card
   "head_only": (32, 1e-3),  # chosen, not from the paper
 }
-METRICS = {"text": "exact_match", "detect": "boxes_ap", "segment": "masks"}
+METRICS = {"text": "exact_match", "detect": "boxes_ap", "segment": "masks", "refer": "boxes"}
 # From scratch, numbers chosen, not from a paper. Positions have to be told apart early, and a patch of
 # the preset "tiny" has 9,408 inputs that agree.
 SCRATCH = dict(

@@ -127,7 +127,8 @@ def sample(surveys: Iterable[Survey], count: int, each: int = 2) -> list[tuple[S
 def guess_task(path: str) -> str:
   """The task of a JSONL file that no config describes, from its first records.
 
-  "text" if one has a suffix, else "segment" if all objects have masks, else "detect".
+  "text" if one has a suffix, else "refer" if all objects have sentences, "segment" if all have
+  masks, "detect" if not.
   """
   source, objects = sources.open_source({"path": path}), []
   for i in range(min(len(source), _GUESSED)):
@@ -140,6 +141,8 @@ def guess_task(path: str) -> str:
     objects += reading.objects_of(record)
   if not objects:
     return "text"
+  if all("sentences" in o for o in objects):
+    return "refer"
   return "segment" if all("mask" in o for o in objects) else "detect"
 
 

@@ -249,6 +249,7 @@ def test_the_order_of_findings_does_not_depend_on_which_thread_is_first(look, br
   [
     ([{"image": "a", "objects": [CAT]}, "{"], "segment"),
     ([{"image": "a", "objects": [CAT, {"label": "a", "box": [0, 0, 1, 1]}]}], "detect"),
+    ([{"image": "a", "objects": [{**CAT, "sentences": ["the cat"]}]}], "refer"),
     ([OK], "text"),
     ([{"image": "a", "suffix": "s", "objects": [CAT]}], "text"),
     ([{"image": "a"}], "text"),

@@ -49,6 +49,11 @@ def test_from_scratch_has_a_tokenizer_of_the_data_and_settings_that_learn():
   assert (c.train.steps, c.train.epochs) == (0, 3.0)
 
 
+def test_regions_with_a_sentence_are_found_and_scored_by_their_boxes():
+  c = forkme.get_config(YOURS + ",task=refer")
+  assert (c.train.data.yours.task, c.evals.val.metric) == ("refer", "boxes")
+
+
 def test_attention_sgd_has_its_own_batch_and_rate():
   c = forkme.get_config(YOURS + ",recipe=attention_sgd")
   assert (c.train.recipe, c.train.batch_size, c.train.lr) == ("attention_sgd", 8, 0.03)
