@@ -15,6 +15,9 @@ _ARCHIVES = (b"PK\3\4", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")  # what they begin 
 _DECLARED = re.compile(rb"""<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
 # What is written under these names is usually of the larger set (WHATWG Encoding, section 4.2).
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932"}
+_COMMA = re.compile(
+  r"\s*[+-]?(?![1-9]\d{0,2},\d{3}\s*$)\d+,\d+\s*"
+)  # of decimals, not of thousands
 _LONGEST = 60  # characters of a number
 _TRUE = ("true", "yes")
 
@@ -75,9 +78,14 @@ def read_xml(path: pathlib.Path) -> ET.Element:
 
 
 def number(value: Any) -> float | None:
-  """A finite number, which may be written as text in any notation; None if it is none."""
+  """A finite number, which may be written as text in any notation; None if it is none.
+
+  "0,5" is a half; "1,250", which may be a thousand or one, is none.
+  """
   if isinstance(value, bool) or (isinstance(value, str) and len(value) > _LONGEST):
     return None
+  if isinstance(value, str) and _COMMA.fullmatch(value):
+    value = value.replace(",", ".")
   try:
     found = float(value)
   except (TypeError, ValueError, OverflowError):

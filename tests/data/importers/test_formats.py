@@ -39,6 +39,25 @@ def test_two_imports_are_the_same_bytes(csv, tmp_path):
   assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize(
+  "text, want",
+  [
+    ("0,25", 0.25),
+    ("-12,5", -12.5),
+    (" 640,0 ", 640),
+    ("0,125", 0.125),
+    ("1,250", None),
+    ("12,250", None),
+    ("1,2,3", None),
+    (",5", None),
+    ("1234,567", 1234.567),
+    ("1e3", 1000),
+  ],
+)
+def test_a_decimal_comma_is_read_where_it_cannot_be_one_of_thousands(text, want):
+  assert texts.number(text) == want
+
+
 @pytest.mark.parametrize("value", [True, 1, "1", "1.0", "true", " True\n", "YES"])
 def test_yes_in_any_notation(value):
   assert texts.flag(value)
