@@ -38,7 +38,7 @@ def main() -> int:
   add("--kind", action="append", choices=kinds.KINDS, help="again for several (default: all)")
   add("--count", type=int, default=1000, metavar="N", help="inputs of each kind (default 1000)")
   add("--seed", type=int, default=0, metavar="S", help="of the first input (default 0)")
-  add("--timeout", type=float, default=60, metavar="S", help="seconds of one input (default 60)")
+  add("--timeout", type=float, default=120, metavar="S", help="of one input (default 120)")
   add("--keep", type=pathlib.Path, metavar="DIR", help="default: a new temporary folder")
   args = parser.parse_args()
   folder = (args.keep or pathlib.Path(tempfile.mkdtemp(prefix="fuzz-"))).resolve()

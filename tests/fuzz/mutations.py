@@ -124,8 +124,8 @@ def json_file(rng: random.Random, data: bytes) -> bytes:
   """A JSON document with odd values, keys given twice, or torn as text."""
   try:
     value = json.loads(data)
-  except ValueError:
-    return text_file(rng, data)  # of a line that was torn before
+  except (ValueError, RecursionError):
+    return text_file(rng, data)  # of a line that was damaged before
   if rng.random() < 0.15:
     return text_file(rng, data)
   text = json.dumps(tree(rng, value), ensure_ascii=rng.random() < 0.9)
