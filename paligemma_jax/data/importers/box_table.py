@@ -23,10 +23,17 @@ _NAMES = {  # what a column is, by its name in small letters and digits alone
   "image": ("image", "filename", "imageid", "imagename", "imagepath", "filepath", "path", "file"),
   "label": ("label", "class", "classname", "labelname", "category", "categoryname"),
   "group": ("isgroupof",),  # of Open Images: a crowd
+  "width": ("width", "imagewidth", "imgwidth"),  # of the picture
+  "height": ("height", "imageheight", "imgheight"),
   "shape": ("regionshapeattributes",),
   "attributes": ("regionattributes",),
 }
-_CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+_CORNERS = (
+  ("xmin", "ymin", "xmax", "ymax"),
+  ("x1", "y1", "x2", "y2"),
+  ("x0", "y0", "x1", "y1"),
+  ("left", "top", "right", "bottom"),
+)
 _LABELS = ("class", "label", "name", "type")  # keys of VIA's attributes, the first that is there
 
 Columns = Mapping[str, int]  # what -> number of the column; corners are "0" to "3"
@@ -86,11 +93,13 @@ def records(
     errors.UserError: a row that is too short, no number, a missing picture, a box that is none.
   """
   found: dict[str, list[_Row]] = {}
+  sizes = {}
   for number, fields in rows:
     place = f"{src}:{number}"
     if len(fields) <= max(columns.values()):
       raise errors.UserError(f"{place}: {len(fields)} fields; wanted {max(columns.values()) + 1}")
     of_picture = found.setdefault(fields[columns["image"]], [])
+    sizes.setdefault(fields[columns["image"]], _size(fields, columns))
     row = (_of_via if "shape" in columns else _of_corners)(fields, columns, place, notes)
     of_picture += [] if row is None else [row]
   every = [abs(v) for of_picture in found.values() for row in of_picture for v in row.points]
@@ -98,7 +107,7 @@ def records(
   for name, of_picture in found.items():
     place = of_picture[0].place if of_picture else str(src)
     path = finder.find(name, place)
-    frame = annotations.frame_of(path, place, None, notes)
+    frame = annotations.frame_of(path, place, None if are_fractions else sizes[name], notes)
     scale = (frame.width, frame.height) if are_fractions else (1, 1)
     objects = [_object(row, scale, frame, notes) for row in of_picture]
     objects = [o for o in objects if o is not None]
@@ -110,6 +119,12 @@ def records(
 
 def _first(names: list[str], usual: Iterable[str]) -> int | None:
   return next((names.index(name) for name in usual if name in names), None)
+
+
+def _size(fields: list[str], columns: Columns) -> tuple[float, float] | None:
+  """Width and height that the row states for its picture."""
+  sides = [texts.number(fields[columns[k]]) for k in ("width", "height") if k in columns]
+  return tuple(sides) if len(sides) == 2 and min(v or 0 for v in sides) > 0 else None
 
 
 def _of_corners(fields, columns, place, notes) -> _Row | None:

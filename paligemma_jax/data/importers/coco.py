@@ -21,7 +21,9 @@ from paligemma_jax.processing import masks
 
 CROWD = ("drop", "keep")
 _FAR = 10  # sizes of the picture; tracing an edge takes memory for every pixel it passes
-_HINT_FROM = 0.1  # share of the masks that are of crowds; of COCO's own, one in a hundred is
+_HINT_FROM = (
+  0.1  # share of the masks, or of all, that are of crowds; of COCO's own, one in a hundred is
+)
 _FILES = ("file_name", "filename", "path", "coco_url")  # where an image names its file
 _REGION = "object"  # the label of a region without a category
 
@@ -140,10 +142,12 @@ def _hint_at_crowds(found: list[dict], notes) -> None:
   drawn = [a for a in found if a.get("segmentation")]
   crowds = sum(isinstance(a["segmentation"], dict) and _is_crowd(a) for a in drawn)
   if crowds > _HINT_FROM * len(drawn):
-    notes.hint(
-      f"{crowds} of {len(drawn)} masks are run lengths with iscrowd 1; where a tool wrote single"
-      " objects so, --crowd keep takes them"
-    )
+    what = f"{crowds} of {len(drawn)} masks are run lengths with iscrowd 1"
+  elif (crowds := sum(map(_is_crowd, found))) > _HINT_FROM * len(found):
+    what = f"{crowds} of {len(found)} annotations have iscrowd 1"
+  else:
+    return
+  notes.hint(f"{what}; where a tool wrote single objects so, --crowd keep takes them")
 
 
 def _is_crowd(annotation: dict) -> bool:

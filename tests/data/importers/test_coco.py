@@ -216,6 +216,16 @@ def test_what_is_listed_twice_counts_once(draw, put, convert):
   assert len(source) == 1 and counts(said) == {"entries that are listed twice, taken once": 1}
 
 
+@pytest.mark.parametrize("drawn", [{}, {"segmentation": PARTS}])
+def test_a_tool_that_marks_boxes_and_polygons_as_crowds_is_told(draw, put, convert, drawn):
+  draw("a.png")
+  src = put("i.json", _instances({"iscrowd": "true", **drawn}, {"iscrowd": 0}))
+  _, said = convert("coco", src)
+  assert "1 of 2 annotations have iscrowd 1; where a tool wrote single objects so, --crowd" in said
+  source, said = convert("coco", src, "b.jsonl", crowd="keep")
+  assert len(source[0]["objects"]) == 2 and not counts(said)
+
+
 def test_boxes_that_may_be_fractions_are_told(draw, put, convert):
   draw("a.png")
   _, said = convert("coco", put("i.json", _instances({"bbox": [0.1, 0.2, 0.5, 0.5]})))

@@ -83,6 +83,8 @@ def test_what_is_broken_is_one_line_with_its_number(draw, put, convert, text, op
     ("filename,class,xmin,ymin,xmax,ymax\nb.png,cat,1,2,3,4", "t.csv:2: no picture .*b.png"),
     ("filename,class,xmin,ymin,xmax,ymax\na.png,,1,2,3,4", "t.csv:2: the name of the class is empty"),
     ("filename,class,xmin,ymin,xmax,ymax\n", "nothing to import"),
+    ("filename,width,height,class,xmin,ymin,xmax,ymax\na.png,80,60,cat,1,2,3,4",
+     "t.csv:2: .*a.png has 40 x 30 pixels, the annotations are for 80 x 60"),
     ("a.png,,,,,\n", "nothing to import .pictures without a usable annotation, left out: 1"),
     ("filename,region_shape_attributes,region_attributes\na.png,[1],{}", "no JSON object"),
     ('filename,region_shape_attributes,region_attributes\na.png,"{""name"":""polygon"",""all_points_x"":1}",{}',
@@ -95,6 +97,20 @@ def test_broken_boxes_are_one_line_with_its_number(draw, put, convert, text, wor
   draw("a.png")
   with pytest.raises(errors.UserError, match=words):
     convert("csv", put("t.csv", text))
+
+
+@pytest.mark.parametrize(
+  "corners", ["x0,y0,x1,y1", "left,top,right,bottom", "X_Min;Y_Min;X_Max;Y_Max"]
+)
+def test_corners_by_any_of_their_usual_names(draw, put, convert, corners):
+  draw("a.png")
+  between = ";" if ";" in corners else ","
+  head = between.join(["image", "width", "height", "label", corners])
+  row = between.join(
+    ["a.png", "0", "", "cat", *("5,0 3 20 9" if between == ";" else "5 3 20 9").split()]
+  )
+  ((record,),) = (convert("csv", put("t.csv", f"{head}\n{row}\n"))[0],)
+  assert record["objects"] == [{"label": "cat", "box": [5, 3, 20, 9]}]
 
 
 def test_boxes_are_left_alone_where_a_suffix_is_asked_for(draw, put, convert):
