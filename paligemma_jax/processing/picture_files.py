@@ -92,7 +92,9 @@ def _diagnosis(error: Exception, file: io.IOBase | None) -> tuple[str, str]:
     return "large texts", "the texts in the PNG are too large to be read; save it without them"
   is_known = not isinstance(error, Image.UnidentifiedImageError)
   start, end, size = _ends(file)
-  is_told = is_known and re.search("truncated|EOF|not enough image data|Expected to read", said, re.IGNORECASE)
+  is_told = is_known and re.search(
+    "truncated|EOF|not enough image data|Expected to read", said, re.IGNORECASE
+  )
   if is_told or _is_cut(start, end, size) or (start[4:12] in _BOXED and _ends_in_a_box(file, size)):
     return "cut off", f"the image is cut off after {size} bytes, its end is missing; copy it anew"
   if is_known:

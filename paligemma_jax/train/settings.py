@@ -12,21 +12,11 @@ from typing import Any
 import ml_collections
 
 from paligemma_jax import errors, storage
-from paligemma_jax.configs import meshes
-from paligemma_jax.decode import grammar
-from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import variants
-from paligemma_jax.processing import image
-from paligemma_jax.train import best, provenance, recipes, schedule, step, table
-from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.train import best, provenance, ranges, recipes, schedule, table
 from paligemma_jax.transfers import common
 
 CONFIG = "config.json"
-
-# Names in jax.checkpoint_policies, from the least to the most that is kept for the backward pass.
-REMAT = (
-  "nothing_saveable", "dots_with_no_batch_dims_saveable", "dots_saveable", "everything_saveable",
-)  # fmt: skip
 
 # What may differ when a run goes on: it changes neither the parameters nor the order of the data
 # (another mesh changes the sums' order only).
@@ -56,6 +46,8 @@ def check(
   if not findings:
     whole = base.copy_and_resolve_references().to_dict()
     whole = _merged(whole, given)
+    for name, parts in (("train.data", whole["train"]["data"]), ("evals", whole["evals"])):
+      parts |= {entry: _merged(_like(name, part).to_dict(), part) for entry, part in parts.items()}
     findings = _compare_values(whole, train)
   if findings:
     raise errors.UserError("\n".join(findings))
@@ -127,67 +119,33 @@ def _fits(value: Any, kind: type, optional: bool) -> bool:
 
 def _compare_values(c: dict, has_data: bool) -> list[str]:
   """One line for every value that cannot be; `has_data`: there must be something to train on."""
-  train, model, found = c["train"], c["model"], []
-
-  def one_of(path, value, known):
-    if value not in known:
-      found.append(f'{path}: "{value}" is unknown{errors.did_you_mean(value, known)}')
-
-  def positive(path, value):
-    if not value > 0:
-      found.append(f"{path} must be positive, found {value}")
-
-  try:
-    meshes.get(c["mesh"])
-  except (KeyError, ValueError):
-    one_of("mesh", c["mesh"], meshes.MESHES)
-  one_of("resume", c["resume"], ("", "override"))
-  one_of("model.dtype", model["dtype"], ("", "float32", "bfloat16", "float16"))
-  for key in ("remat", "remat_img"):
-    one_of(f"model.{key}", model[key], ("none", *REMAT, *([""] if key == "remat_img" else [])))
-  one_of("train.recipe", train["recipe"], recipes.RECIPES)
-  one_of("train.optimizer", train["optimizer"], ("", *optimizers.TRANSFORMS))
-  one_of("train.mean_over", train["mean_over"], step.LOSSES)
+  found, train, model = ranges.problems(c), c["train"], c["model"]
   if not (model["preset"] or model["init"]):
     found.append(
       "model.init is empty, and so is model.preset: name the checkpoint to start from (init=FILE of"
       " forkme.py), or the preset to begin with random parameters"
     )
-  elif model["preset"] or not model["init"]:
-    one_of("model.preset", model["preset"], variants.PRESETS)
   if model["preset"] in variants.PRESETS:
     patch = variants.PRESETS[model["preset"]][0].patch_size
     if 0 < model["res"] < patch:
       found.append(f"model.res {model['res']} is less than a patch of {model['preset']}, {patch}")
   if has_data and not train["data"]:
     found.append("train.data is empty; name at least one source")
-  positive("train.batch_size", train["batch_size"])
-  positive("train.accumulate", train["accumulate"])
+  if has_data and not (train["steps"] or train["epochs"]):
+    found.append("train.steps and train.epochs are both 0; say how long to train")
   if train["accumulate"] > 0 and train["batch_size"] % train["accumulate"]:
     found.append(
       f"train.batch_size {train['batch_size']} cannot be cut into {train['accumulate']} equal"
       " pieces; choose train.accumulate so that it divides"
     )
   for name, options in train["schedules"].items():
-    if not isinstance(options, dict) or not isinstance(options.get("params"), str):
+    if not isinstance(options, dict) or "params" not in options:
       found.append(f'train.schedules.{name} needs a key "params", a regex over parameter names')
-  positive("input.text_len", c["input"]["text_len"])
-  one_of("input.alpha", c["input"]["alpha"], ("", *image.ALPHAS))
-  if c["input"]["max_unreadable"] < 0:
-    found.append(
-      f"input.max_unreadable is a number of pictures, found {c['input']['max_unreadable']}"
-    )
-  positive("log_every", c["log_every"])
-  positive("checkpoint.every", c["checkpoint"]["every"])
-  positive("checkpoint.keep", c["checkpoint"]["keep"])
-  if not train["steps"]:
-    positive("train.epochs", train["epochs"])
-  for key in ("label_smoothing", "momentum", "ema_decay"):
-    if not 0 <= train[key] < 1:
-      found.append(f"train.{key} must lie in 0..1, found {train[key]}")
   criterion = best.Criterion.of(c["checkpoint"]["best"])
   if c["checkpoint"]["best"]:
-    one_of("checkpoint.best names the evaluation", criterion.name, c["evals"])
+    if criterion.name not in c["evals"]:
+      hint = errors.did_you_mean(criterion.name, c["evals"])
+      found.append(f'checkpoint.best names the evaluation: "{criterion.name}" is unknown{hint}')
     if not criterion.metric:
       found.append(
         f'checkpoint.best: "{criterion.name}" needs a metric, e.g. {criterion.name}/NAME'
@@ -195,18 +153,8 @@ def _compare_values(c: dict, has_data: bool) -> list[str]:
   elif train["patience"]:
     found.append("train.patience needs checkpoint.best, the score to wait for")
   for name, e in c["evals"].items():
-    if isinstance(e["metric"], str) and e["metric"]:
-      one_of(f"evals.{name}.metric", e["metric"], METRICS)
-    if not 0 < e["every"] <= 1:
-      found.append(f"evals.{name}.every is a fraction of the training, 0..1; found {e['every']}")
-    positive(f"evals.{name}.batch_size", e["batch_size"])
-    if e["constrain"]:
-      try:
-        grammar.check(e["constrain"])
-      except errors.UserError as error:
-        found.append(f"evals.{name}.{error}")
-      if e["answers"]:
-        found.append(f"evals.{name} has both constrain and answers; keep one")
+    if e["constrain"] and e["answers"]:
+      found.append(f"evals.{name} has both constrain and answers; keep one")
   return found
 
 

@@ -89,9 +89,7 @@ def test_what_was_trained_keeps_the_tokenizer_that_it_began_with(tmp_path):
   flat = toy.flat_params(began.config)
   read = lambda name, layer=None: flat[name] if layer is None else flat[name][layer]
   run = tmp_path / "run"
-  formats.save(
-    run / "checkpoints", read, began.config, began.processor.to_files(), format="orbax"
-  )
+  formats.save(run / "checkpoints", read, began.config, began.processor.to_files(), format="orbax")
   source(tmp_path, [{"image": "b.png", "objects": [{"label": "horse", "box": [0, 0, 1, 1]}]}])
   goes_on = setup.open_inputs(c, run / "checkpoints/0")
   evaluated = setup.open_inputs(from_scratch(tmp_path, **{"model.init": str(run)}))
