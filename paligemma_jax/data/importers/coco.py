@@ -24,7 +24,15 @@ _FAR = 10  # sizes of the picture; tracing an edge takes memory for every pixel 
 _HINT_FROM = (
   0.1  # share of the masks, or of all, that are of crowds; of COCO's own, one in a hundred is
 )
-_FILES = ("file_name", "filename", "path", "coco_url")  # where an image names its file
+_FILES = (
+  "file_name",
+  "filename",
+  "path",
+  "coco_url",
+  "image_name",
+  "name",
+  "url",
+)  # where an image names its file
 _REGION = "object"  # the label of a region without a category
 
 

@@ -20,7 +20,7 @@ ANNOTATIONS = ("annotations", "annotation", "annots", "ann", "xmls", "xml")  # n
 _ONLY_TOLD = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF")
 _LEFT_BEHIND = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")  # and ".…"
 # What tools put before a name: Label Studio, and COCO of 2014, whose names LVIS 0.5 still has.
-_PREFIX = re.compile(r"^([0-9a-f]{8}-|COCO_(train|val|test)201[45]_)(?=.)")
+_PREFIX = re.compile(r"^([0-9a-f]{8}-|COCO_(train|val|test)201[45]_)(?=.)", re.IGNORECASE)
 LEFT_BEHIND = "files that systems and archives leave behind, left out"
 _GUESSED = "pictures found by the end of their path"
 
@@ -178,12 +178,17 @@ class Folder:
 
   @functools.cached_property
   def _index(self) -> tuple[dict[str, list[pathlib.Path]], dict[str, list[pathlib.Path]]]:
-    """Files below the root by name, and pictures by name without ending, both `_folded`."""
+    """Files below the root by name, and pictures by name without ending, both `_folded`.
+
+    A picture that has a tool's prefix is known without it, too.
+    """
     by_name, by_stem = collections.defaultdict(list), collections.defaultdict(list)
     for path in below(self.root):
       by_name[_folded(path.name)].append(path)
       if path.suffix.lower() in endings():
         by_stem[_stem(_folded(path.name))].append(path)
+        if (plain := _PREFIX.sub("", path.name)) != path.name:
+          by_stem[_stem(_folded(plain))].append(path)
     return by_name, by_stem
 
 

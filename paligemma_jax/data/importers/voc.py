@@ -159,7 +159,10 @@ def _tree(path: pathlib.Path) -> ET.Element:
 
 def _picture(path: pathlib.Path, tree: ET.Element, finder: pictures.Folder, folder) -> str:
   """The picture of an XML file: the one that it names, else the one that is named like it."""
-  named, beside = tree.findtext("filename") or "", path.relative_to(folder).parent
+  named, beside = (
+    tree.findtext("filename") or tree.findtext("path") or "",
+    path.relative_to(folder).parent,
+  )
   for name in (named and str(beside / named), str(path.relative_to(folder).with_suffix(""))):
     found = finder.look(name, str(path)) if name else None
     if found is not None:
@@ -209,6 +212,8 @@ def _box(item: ET.Element, place: str) -> list[float]:
   points = [] if polygon is None else [n for n in polygon.iter() if n.tag[:1] in ("x", "y")]
   values = [(n.tag[0], texts.number(n.text)) for n in points]
   xs, ys = ([v for axis, v in values if axis == letter] for letter in "xy")
+  if polygon is None and (node := item.find("bndbox")) is not None:
+    _number(node, _CORNERS[0], f"{place}: bndbox")  # is not there
   if not xs or not ys or None in xs or None in ys:
     found = ", ".join(n.tag for n in item) or "nothing"
     raise errors.UserError(f"{place}: no bndbox and no polygon (found: {found}); draw a box")

@@ -145,6 +145,13 @@ def coco_of_lvis_0_5(draw, put):
   return "coco", put("lvis.json", coco({"file_name": "COCO_val2014_000000000042.png"})), {}
 
 
+def coco_with_names_from_before_the_upload(draw, put):
+  draw("pictures/3f2a1b7c-a.png")
+  data = coco({"image_name": "a.png"})
+  del data["images"][0]["file_name"]
+  return "coco", put("result.json", data), {}
+
+
 def coco_beside_pictures_in_folders_of_supervisely(draw, put):
   draw("ds0/img/a.png")
   return "coco", put("ds0/ann/a.json", coco({"file_name": "a.png "})), {}
@@ -342,7 +349,7 @@ OBJECTS = [
   coco_of_via, coco_of_hasty, coco_of_fiftyone, coco_of_anylabeling, coco_of_supervisely,
   coco_keypoints, coco_with_categories_by_id, coco_of_mmdetection, coco_of_lvis_with_boxes_alone,
   coco_in_utf_16, coco_in_utf_16_without_a_byte_order_mark, coco_of_lvis_0_5,
-  coco_beside_pictures_in_folders_of_supervisely, yolo_of_windows, yolo_of_ultralytics, yolo_of_roboflow, yolo_of_supervision, yolo_of_cvat,
+  coco_beside_pictures_in_folders_of_supervisely, coco_with_names_from_before_the_upload, yolo_of_windows, yolo_of_ultralytics, yolo_of_roboflow, yolo_of_supervision, yolo_of_cvat,
   yolo_of_darknet_on_another_machine, yolo_of_label_studio, yolo_of_labelimg, voc_of_labelimg,
   voc_of_cvat, voc_of_supervision, voc_of_roboflow, voc_of_label_studio, voc_of_labelme,
   voc_of_rolabelimg, voc_of_oxford_pets,

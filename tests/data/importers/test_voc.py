@@ -143,6 +143,14 @@ def test_a_folder_without_xml_is_said(draw, convert):
     (_xml(("cat", 6, 4, "x", 9, "")), r'a.xml: object 1: bndbox: xmax is "x"; wanted a number'),
     (_xml(CAT, ("", 6, 4, 20, 9, "")), "a.xml: object 2: the name of the class is empty"),
     (_xml(CAT).replace("name>", "label>"), r"no name of the class \(found: label, .*; add <name>"),
+    (
+      _xml(CAT)
+      .replace("xmin>", "x1>")
+      .replace("ymin>", "y1>")
+      .replace("xmax>", "x2>")
+      .replace("ymax>", "y2>"),
+      "object 1: bndbox: no xmin; wanted a number",
+    ),
     (_xml(("cat", 20, 4, 6, 9, "")), "ends before it begins"),
     (_xml(("cat", 41, 4, 60, 9, "")), "lies outside the picture of 40 x 30"),
     (_xml(CAT, size=(41, 30)), "has 40 x 30 pixels, the annotations are for 41 x 30"),
