@@ -38,7 +38,7 @@ _OBJECT = {
 _KEYS = {"segment": ("label", "box", "mask"), "refer": ("sentences", "box")}  # by task
 _LONG_NAME = 300  # letters: more of a path are of a picture in base64
 _SHOWN = 8  # places that a line names besides the first
-_LABEL_END = re.compile("[;<>]")  # see `boxes.parse_boxes`
+LABEL_END = re.compile("[;<>]")  # see `boxes.parse_boxes`
 _TOKEN = re.compile(r"<(?:loc|seg)-?\d+>")
 _TOKENS = frozenset([*tokenizer.LOC, *tokenizer.SEG])
 
@@ -281,7 +281,7 @@ def _label(label, place):
   if not isinstance(label, str):
     yield "type label", _wrong(place, label, _OBJECT["label"])[1]
     return
-  broken, end = list(_half_characters(place, label)), _LABEL_END.search(label)
+  broken, end = list(_half_characters(place, label)), LABEL_END.search(label)
   yield from broken
   if not broken and (end or not label.strip()):
     what = f'"{label}" holds "{end[0]}", which ends a label in answers' if end else "is empty"

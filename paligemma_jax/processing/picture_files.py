@@ -100,7 +100,8 @@ def _diagnosis(error: Exception, file: io.IOBase | None) -> tuple[str, str]:
   if is_known:
     return "damaged image", f"damaged image, cannot be decoded ({said}); replace the file"
   if start.startswith(_BEGINNINGS):
-    return "broken header", "the header of the image is broken; replace the file"
+    words = "the header of the image is broken, or of a kind that is not read here"  # as 8 bands
+    return "broken header", f"{words}; save it anew as PNG"
   return "not an image", f"not an image {_looks_like(start, size)}"
 
 

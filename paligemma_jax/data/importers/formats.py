@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import tqdm
 
 from paligemma_jax import errors
-from paligemma_jax.data import files
+from paligemma_jax.data import files, problems
 from paligemma_jax.data.importers import annotations, coco, folders, table, voc, yolo
 
 FORMATS = {  # name -> function(src, notes, **options) that yields records, paths of images absolute
@@ -67,6 +67,12 @@ def convert(name: str, src: str | os.PathLike, dst: str | os.PathLike, **options
 
   files.write_whole(dst, lines())
   counts["labels"] = len(labels)
+  odd = sorted(label for label in labels if problems.LABEL_END.search(label))
+  if odd:
+    notes.hint(
+      f'{len(odd)} {"classes hold" if odd[1:] else "class holds"} ";", "<" or ">", which end a label'
+      f' in answers, as "{odd[0]}": training refuses that; rename and import again'
+    )
   if counts["objects"] and largest <= 1:
     notes.hint("all boxes lie between 0 and 1: fractions of the picture? They were taken as pixels")
   said = [f"{n} {what if n > 1 else what[:-1]}" for what, n in counts.items() if n]

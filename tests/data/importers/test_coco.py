@@ -216,6 +216,14 @@ def test_what_is_listed_twice_counts_once(draw, put, convert):
   assert len(source) == 1 and counts(said) == {"entries that are listed twice, taken once": 1}
 
 
+def test_classes_that_no_answer_can_name_are_told(draw, put, convert):
+  draw("a.png")
+  data = _instances({})
+  data["categories"][0]["name"] = "cat; dog"
+  _, said = convert("coco", put("i.json", data))
+  assert '1 class holds ";", "<" or ">", which end a label in answers, as "cat; dog"' in said
+
+
 @pytest.mark.parametrize("drawn", [{}, {"segmentation": PARTS}])
 def test_a_tool_that_marks_boxes_and_polygons_as_crowds_is_told(draw, put, convert, drawn):
   draw("a.png")
