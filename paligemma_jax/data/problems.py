@@ -21,7 +21,7 @@ NOTES = frozenset(
     "box left out",
     "nothing left",
     "empty prefix",
-    "no box",
+    "tokens of no box",
     "another answer",
     "trained on itself",
     "round trip",
@@ -159,7 +159,7 @@ def of_texts(record: dict, rules: tasks.Rules) -> Iterator[tuple[str, str]]:
       yield "empty alternative", f'"{rules.suffix}"[{k}] is empty; write it or remove it'
     if isinstance(answer, str) and answer.startswith("<loc") and not _all_are_boxes(answer):
       text = f'"{rules.suffix}" holds <loc…> tokens that make no box: wanted y0 x0 y1 x1 of each,'
-      yield "no box", f"{text} y0 < y1, x0 < x1"
+      yield "tokens of no box", f"{text} y0 < y1, x0 < x1"
   for key, text in (("prefix", prefix), *((rules.suffix, a) for a in answers)):
     for found in _TOKEN.findall(text) if isinstance(text, str) else ():
       if found not in _TOKENS:

@@ -66,6 +66,7 @@ DEFECTS = [
   ("text", {**OK, "prefix": "r", "id": 1}, 'the "id" 1 is that of .*data.jsonl:1 too'),
   ("text", OK, "a copy of .*data.jsonl:1: same picture, prefix and answer"),
   ("text", {**OK, "image": "again.bmp"}, "a copy of .*data.jsonl:1"),  # the same pixels
+  ("segment", {"image": "p1.png", "objects": [{"label": "cat", "mask": _rle(28, 28)}]}, 'no key "box"'),
   ("segment", _cat(box=[0, 0, 29, 9]), r"objects\[0\].box: .* outside the picture of 28 x 28"),
   ("segment", _cat(box=[20, 3, 5, 9]), r"objects\[0\].box is .*; wanted .* x0 < x1"),
   ("segment", _cat(box=[5, 3, 5, 9]), r"objects\[0\].box is .*; wanted .* x0 < x1"),

@@ -294,7 +294,7 @@ def argv(rng: random.Random, words: list[str], others: list[str]) -> list[str]:
     elif kind == 4:
       words[i:i] = [rng.choice((words[i], rng.choice(others), rng.choice(ODD_WORDS)))]
     elif kind == 5:
-      words[i] = words[i][: rng.randrange(len(words[i]) + 1)] + rng.choice("=:,.- \n\u2028é")
+      words[i] = words[i][: rng.randrange(len(words[i]) + 1)] + rng.choice("=:,.- é")
     elif kind == 6:
       j = rng.randrange(len(words))
       words[i], words[j] = words[j], words[i]
