@@ -59,6 +59,8 @@ def _yours(arg):
       c.model.remat = "none"
     c.input.tokenizer = a.tokenizer or "trained"
     c.train.update(SCRATCH, steps=0 if a.epochs else 2000)
+    if a.task != "text":  # few pictures would be learnt by heart
+      c.train.data.yours.augment = ("inception_crop:50",)
   if a.val:
     data = common.jsonl(a.val, task=a.task, prefix=a.prefix)
     metric, every = METRICS[a.task], 1 / 5

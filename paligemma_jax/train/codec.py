@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import secrets
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from paligemma_jax.models import vqvae
 
 COMMITMENT = 0.25  # arXiv:1711.00937, section 3.2
 _DECAY = 0.98  # of the moving averages; chosen, shorter than the paper's for short trainings
+_SILENCE = 15.0  # seconds without a line at most, as on a CPU (chosen)
 _DEAD = 0.05  # a code used less often than this share of the mean use is placed anew
 
 
@@ -66,13 +68,15 @@ def train(
   params = init(key, hidden, embedding, codes)
   book = params.pop(vqvae.CODEBOOK)
   state = State(params, optax.scale_by_adam().init(params), jnp.ones(len(book)), book)
+  last = time.monotonic()
   settled = steps * 3 // 4  # restarts after this would leave the decoder no time to adapt
   for i in range(steps):
     rate = lr * min(1.0, (i + 1) / (1 + steps // 50)) * (1 + math.cos(math.pi * i / steps)) / 2
     state, (loss, used) = _step(
       state, masks, jax.random.fold_in(key, i), rate, i < settled, batch_size
     )
-    if (i + 1) % 200 == 0 or i + 1 == steps:
+    if (i + 1) % 200 == 0 or i + 1 == steps or time.monotonic() - last > _SILENCE:
+      last = time.monotonic()
       progress(f"codec: step {i + 1}/{steps} loss {float(loss):.4f}, {int(used)} codes in use")
   return jax.tree.map(np.asarray, {**state.params, vqvae.CODEBOOK: _book(state)})
 

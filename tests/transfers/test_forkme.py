@@ -44,6 +44,7 @@ def test_from_scratch_has_a_tokenizer_of_the_data_and_settings_that_learn():
   c = forkme.get_config("train=my/train.jsonl,val=my/val.jsonl,task=detect,init=none")
   assert (c.model.init, c.model.preset, c.input.tokenizer) == ("", "tiny", "trained")
   assert (c.train.steps, c.train.lr, c.evals.val.metric) == (2000, 2e-3, "boxes_ap")
+  assert c.train.data.yours.augment == ("inception_crop:50",) and not c.evals.val.data.augment
   c = forkme.get_config("train=a.jsonl,init=none,preset=mid,tokenizer=t.model,epochs=3")
   assert (c.model.preset, c.input.tokenizer) == ("mid", "t.model")
   assert (c.train.steps, c.train.epochs) == (0, 3.0)
