@@ -44,10 +44,7 @@ def check(
   base = common.base()
   findings = _compare_keys(given, base, "")
   if not findings:
-    whole = base.copy_and_resolve_references().to_dict()
-    whole = _merged(whole, given)
-    for name, parts in (("train.data", whole["train"]["data"]), ("evals", whole["evals"])):
-      parts |= {entry: _merged(_like(name, part).to_dict(), part) for entry, part in parts.items()}
+    whole = _whole(given)
     findings = _compare_values(whole, train)
   if findings:
     raise errors.UserError("\n".join(findings))
@@ -57,6 +54,14 @@ def check(
       schedule.make(100, batch_size=1, data_size=1, **options)  # its own words about options
   whole["train"] = train
   return ml_collections.ConfigDict(whole).lock()
+
+
+def _whole(given: dict) -> dict:
+  """With the value of `common.base()`, or of a source's kind, for every key that is absent."""
+  whole = _merged(common.base().copy_and_resolve_references().to_dict(), given)
+  for name, parts in (("train.data", whole["train"]["data"]), ("evals", whole["evals"])):
+    parts |= {entry: _merged(_like(name, part).to_dict(), part) for entry, part in parts.items()}
+  return whole
 
 
 def _plain(config: Any) -> Any:
@@ -176,8 +181,8 @@ def _stored(path: storage.Path) -> dict:
   try:
     found = json.loads(path.read_text())
     table.leaves(found)
-    return found
-  except (ValueError, AttributeError, RecursionError) as e:
+    return plain(ml_collections.ConfigDict(_whole(_plain(found))))  # keys that are newer than it
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
     raise errors.UserError(
       f"{path} is no config of a run ({e}); --config.resume=override writes it anew"
     ) from None

@@ -1,5 +1,6 @@
 """The config: what is wrong with it, and whether it is the one of the workdir."""
 
+import json
 import re
 
 import pytest
@@ -125,7 +126,18 @@ def test_what_does_not_change_the_result_may_differ(tmp_path, key, value):
   settings.check_stored(settings.check(config(**{key: value})), tmp_path)
 
 
-@pytest.mark.parametrize("text", ['{"seed": 1', "[1]", "\xff", "[" * 9999])
+def test_a_run_that_is_older_than_a_key_goes_on_with_its_default(tmp_path):
+  stored = settings.plain(settings.check(config()))
+  del stored["input"]["alpha"], stored["train"]["data"]["mine"]["augment"]
+  (tmp_path / settings.CONFIG).write_text(json.dumps(stored))
+  settings.check_stored(settings.check(config()), tmp_path)
+  with pytest.raises(errors.UserError, match="input.alpha +'' +'white'"):
+    settings.check_stored(settings.check(config(**{"input.alpha": "white"})), tmp_path)
+
+
+@pytest.mark.parametrize(
+  "text", ['{"seed": 1', '{"train": 1}', '{"evals": {"x": 1}}', "[1]", "\xff", "[" * 9999]
+)
 def test_a_stored_config_that_is_none_is_named(tmp_path, text):
   (tmp_path / settings.CONFIG).write_text(text, encoding="latin-1")
   with pytest.raises(errors.UserError, match="config.json is no config of a run"):
