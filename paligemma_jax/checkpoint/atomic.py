@@ -31,12 +31,14 @@ def new(path: str | os.PathLike, folder: bool) -> Iterator[pathlib.Path]:
     folder: whether it is a folder (made, empty) or a file (not made).
   """
   path = pathlib.Path(path).absolute()
-  check_free(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / f".{path.name}.tmp-{secrets.token_hex(4)}"
+  with storage.told(path):
+    check_free(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir() if folder else temporary.touch()
   try:
-    if folder:
-      temporary.mkdir()
+    if not folder:
+      temporary.unlink()  # it could be made
     yield temporary
     check_free(path)
     if path.is_dir():

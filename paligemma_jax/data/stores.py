@@ -5,6 +5,7 @@ feature becomes which key of a record. Nothing here needs TensorFlow.
 """
 
 import fnmatch
+import glob
 import hashlib
 import json
 import os
@@ -129,7 +130,7 @@ class Tfds(_Store):
       self._paths = [
         f"{builder.data_dir}/{name}" for name in builder.info.splits[self.split].filenames
       ]
-      _check_complete(str(self), self._paths, files.glob(f"{builder.data_dir}/*"))
+      _check_complete(str(self), self._paths, files.glob(f"{glob.escape(str(builder.data_dir))}/*"))
       return builder.as_data_source(self.split, decoders=plain.undecoded_tfds(self._types))
     except NotImplementedError:
       raise errors.UserError(

@@ -103,6 +103,17 @@ def test_a_value_that_is_not_finite_is_named_and_nothing_is_left(tmp_path, caplo
   assert os.listdir(tmp_path) == ["x.npz"] and not caplog.records
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_destination_that_cannot_be_written_to_is_told_before_anything_is_read(tmp_path, folder):
+  (tmp_path / "file").touch()
+  for place in ("file/x", "file/x/y", "n" * 250):
+    with pytest.raises(errors.UserError, match="nothing can be written there") as e:
+      with atomic.new(tmp_path / place, folder):
+        raise AssertionError("it was entered")
+    assert "\n" not in str(e.value)
+  assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_destination_that_is_taken_is_left_alone(tmp_path):
   toys.write(tmp_path / "x.npz")
   (tmp_path / "hf").mkdir()

@@ -138,10 +138,10 @@ def test_what_tfds_cannot_give_is_told(tfds_dir, change, message):
 
 
 def test_a_missing_file_of_tfds_is_named_when_it_is_opened(tfds_dir, tmp_path):
-  shutil.copytree(tfds_dir, tmp_path / "copy")
-  (shard,) = (tmp_path / "copy").rglob("*train.array_record*")
+  shutil.copytree(tfds_dir, tmp_path / "copy[1]")
+  (shard,) = (tmp_path / "copy[1]").rglob("*train.array_record*")
   shard.unlink()
-  config = {**PETS, "data_dir": str(tmp_path / "copy")}
+  config = {**PETS, "data_dir": str(tmp_path / "copy[1]")}
   with pytest.raises(errors.UserError, match=f"pets train: 1 of 1 files are missing, {shard.name}"):
     sources.open_source(config)
   assert len(sources.open_source({**config, "split": "val"})) == 3  # has all of its own
