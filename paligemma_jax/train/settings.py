@@ -128,7 +128,7 @@ def _compare_values(c: dict, has_data: bool) -> list[str]:
   if not (model["preset"] or model["init"]):
     found.append(
       "model.init is empty, and so is model.preset: name the checkpoint to start from (init=FILE of"
-      " forkme.py), or the preset to begin with random parameters"
+      " forkme.py), or the preset to begin with random parameters (init=none)"
     )
   if model["preset"] in variants.PRESETS:
     patch = variants.PRESETS[model["preset"]][0].patch_size
