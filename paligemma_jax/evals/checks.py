@@ -7,7 +7,9 @@ from paligemma_jax import errors, metrics
 from paligemma_jax.data import sources, tasks
 
 Rows = Iterable[tuple[str, dict]]  # (place, row without prediction)
-SET_CODEC = "set --config.input.codec=FILE, or train one with `paligemma codec train`"
+SET_CODEC = (
+  "set --config.input.codec=FILE, or train one: `paligemma codec train --data FILE --out FILE`"
+)
 
 
 class Malformed(errors.UserError):
