@@ -113,5 +113,8 @@ def _run(argv: list[str]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-  print(f"paligemma: {message}", file=sys.stderr, flush=True)
+  """Prints it; what names from files may hold that is no letter, such as an escape, is spelled."""
+  spelled = lambda c: c if c.isprintable() else c.encode("unicode_escape").decode()
+  lines = ("".join(map(spelled, line)) for line in message.split("\n") if line.strip())
+  print("paligemma:", "\n".join(lines), file=sys.stderr, flush=True)
   return status

@@ -52,6 +52,8 @@ def test_bad_usage_is_one_line_and_status_2(argv, words, capsys):
   "error, status, words",
   [
     (errors.UserError("a.jsonl:3: no picture"), 2, "paligemma: a.jsonl:3: no picture\n"),
+    (errors.UserError("two\n  lines: a\n\nb"), 2, "paligemma: two\n  lines: a\nb\n"),
+    (errors.UserError("é \x1b[2J\t\u202e日本"), 2, "paligemma: é \\x1b[2J\\t\\u202e日本\n"),
     (FileNotFoundError(2, "No such file", "a.npz"), 2, "paligemma: a.npz: No such file\n"),
     (OSError(36, "File name too long", "xxx"), 2, "paligemma: xxx: File name too long\n"),
     (errors.RunError("data worker 7 was killed"), 1, "paligemma: data worker 7 was killed\n"),
