@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import paligemma_jax
-from paligemma_jax import errors, metrics, storage
+from paligemma_jax import errors, storage
 from paligemma_jax.cli import config, generate, runtime, train
 
 
@@ -128,6 +128,8 @@ def _of_run(ckpt: str, overrides):
 
 def _refuse_unknown(settings, evals: list[str], ckpt: str) -> None:
   """Raises a UserError if a metric was a function of the config's file; of other evaluations it is dropped."""
+  from paligemma_jax import metrics  # imports numpy
+
   for name, one in settings.evals.items():
     if one.metric and one.metric not in metrics.METRICS:
       if name in evals:
