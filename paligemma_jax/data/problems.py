@@ -68,7 +68,8 @@ class Report:
     if others:
       places = ", ".join(self.source.place(k).rpartition(":")[2] for k, _ in others[:_SHOWN])
       more = ", …" if len(others) > _SHOWN else ""
-      text += f" (the same kind in {len(others)} more: lines {places}{more})"
+      lines = "lines" if len(others) > 1 else "line"
+      text += f" (the same kind in {len(others)} more: {lines} {places}{more})"
     return f"{self.source.place(i)}: {text}"
 
 

@@ -85,7 +85,7 @@ PLANTED = {  # line of a file -> what is wrong with it, what is said about it
   "train.jsonl:14": ({"suffix": "<loc9999>"}, "<loc9999>, which is no token"),
   "cats.jsonl:2": ({"box": [5, 3, 41, 9]}, "is outside the picture of 40 x 30"),
   "cats.jsonl:3": ({"box": [20, 3, 5, 9]}, "is [20, 3, 5, 9]; wanted"),
-  "cats.jsonl:4": ({"box": [5, 3, 5, 9]}, "(the same kind in 1 more: lines 4)"),
+  "cats.jsonl:4": ({"box": [5, 3, 5, 9]}, "(the same kind in 1 more: line 4)"),
   "cats.jsonl:5": ({"mask": {"size": [9, 9], "counts": [81]}}, "mask has the size [9, 9]"),
   "cats.jsonl:6": ({"mask": {"size": [30, 40], "counts": [7]}}, "the runs cover 7 pixels"),
   "cats.jsonl:7": ({"label": None}, 'objects[0].label" is null'),
@@ -133,7 +133,7 @@ def test_check_finds_every_planted_defect(planted, capsys):
   for place, (_, words) in PLANTED.items():
     file, number = place.split(":")
     (line,) = [x for x in defects if words in x and file in x]
-    assert f"/{place}: " in line or f"lines {number})" in line, (place, line)
+    assert f"/{place}: " in line or f"line {number})" in line, (place, line)
   found = sum(int(x.split()[0]) for x in defects)
   assert found == len(PLANTED)
   page = out.read_text()

@@ -31,7 +31,7 @@ def test_every_broken_picture_is_a_defect_of_its_own_kind_and_hides_no_other():
 
 def test_training_is_told_before_it_starts_what_cannot_be_opened():
   found = checks.findings({"path": str(REPORTS / "truncated_pictures" / "data.jsonl")})
-  assert len(found) == 2 and "(the same kind in 1 more: lines 3)" in found[0]
+  assert len(found) == 2 and "(the same kind in 1 more: line 3)" in found[0]
   assert "big_text.png" in found[1]
 
 
@@ -87,7 +87,7 @@ _BOXES = [0, 0, 48, 64], [0, 0, 64, 48]
 def test_pictures_that_use_a_small_part_of_their_range_are_worth_a_look():
   found = _surveyed(REPORTS / "picture_depth" / "data.jsonl")
   (line,) = [line for kind, _, line in found.lines(notes=True) if kind == "few levels"]
-  assert "in 1 more: lines 6" in line
+  assert "in 1 more: line 6" in line
   assert "gray12in16.png: its pixels use the levels 0 to 15 of 0 to 255" in line
   ((kind, _, line),) = found.lines()
   assert kind == "brightness" and "float01.tif: 32 bits a pixel" in line

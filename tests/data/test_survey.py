@@ -125,7 +125,7 @@ def test_all_defects_are_told_one_line_a_kind(look):
   records = [OK, {**OK, "suffix": "", "prefix": "a"}, "{", {**OK, "suffix": "", "prefix": "b"}]
   (empty, broken) = look(records).lines()
   assert (empty[:2], broken[:2]) == (("empty suffix", 2), ("json", 1))
-  assert "data.jsonl:2: " in empty[2] and "(the same kind in 1 more: lines 4)" in empty[2]
+  assert "data.jsonl:2: " in empty[2] and "(the same kind in 1 more: line 4)" in empty[2]
 
 
 def test_a_text_may_have_any_objects_and_no_record_stops_the_rest(look):
