@@ -122,7 +122,7 @@ class Worker:
       half = folder / f"{name}.making"
       shutil.rmtree(half, ignore_errors=True)
       half.mkdir(parents=True)
-      with contextlib.chdir(half):
+      with contextlib.chdir(half), _captured():
         self.kind.make()
       half.rename(self.valid)
     self._copy()
