@@ -93,10 +93,6 @@ def read(d: dict[str, Any], where: str, tokens: int = 0) -> Read:
   if kind == "paligemma":
     return _read_paligemma(d, at, tokens)
   if kind in ("gemma", "gemma2"):
-    if d.get("use_bidirectional_attention"):
-      raise errors.UserError(
-        f"{at}use_bidirectional_attention: a Gemma for embeddings is no decoder"
-      )
     llm = _decoder({**d, "model_type": kind}, at)
     return Read(None, llm, llm.vocab_size, d.get("tie_word_embeddings") is not False)
   if kind == "siglip":

@@ -368,7 +368,7 @@ def test_hugging_face_splits_and_files(hf_dir):
   assert len(sources.open_source({"kind": "hf", "path": hf_dir, "split": "val"})) == 1
   one = sources.open_source({"kind": "hf", "path": hf_dir.removesuffix("hf") + "one.parquet"})
   assert len(one) == 3 and one[2]["image"] == PICTURES[2]
-  with pytest.raises(errors.UserError, match="hf test: `datasets` cannot open it"):
+  with pytest.raises(errors.UserError, match='hf: no split "test"; known: train, val'):
     sources.open_source({"kind": "hf", "path": hf_dir, "split": "test"})
 
 
