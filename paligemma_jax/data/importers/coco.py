@@ -118,7 +118,7 @@ def _entries(value: Any) -> list | None:
 
 def _kind(found: list[dict]) -> str:
   """What the annotations are as a whole: "captions", "regions" or "objects"."""
-  captioned = [bool(_caption(a)) for a in found]
+  captioned = [bool(_sentences(a)) for a in found]
   drawn = [_is_drawn(a) for a in found]
   if any(captioned) and not any(drawn):
     return "captions"
@@ -134,16 +134,18 @@ def _is_drawn(annotation: dict) -> bool:
   )
 
 
-def _caption(annotation: dict) -> str:
-  text = annotation.get("caption")
-  return text.strip() if isinstance(text, str) else ""
+def _sentences(annotation: dict) -> list[str]:
+  """What its "caption" says, one text or several."""
+  said = annotation.get("caption")
+  said = said if isinstance(said, list) else [said]
+  return [text.strip() for text in said if isinstance(text, str) and text.strip()]
 
 
 def _captions(found: Iterable[tuple[str, dict]], notes) -> list[str]:
   for place, annotation in found:
-    if not _caption(annotation):
+    if not _sentences(annotation):
       notes.add("annotations without a caption, left out", place)
-  return [_caption(a) for _, a in found if _caption(a)]
+  return [text for _, a in found for text in _sentences(a)]
 
 
 def _hint_at_crowds(found: list[dict], notes) -> None:
@@ -231,12 +233,12 @@ def _object(annotation, labels, frame, place, kind, crowd, notes) -> dict | None
     notes.add("boxes without area, drawn around the mask", place)
     box = None
   made = annotations.make_object(label, box, mask, frame, place, notes)
-  return {**made, "sentences": [_caption(annotation)]} if made and kind == "regions" else made
+  return {**made, "sentences": _sentences(annotation)} if made and kind == "regions" else made
 
 
 def _is_wanted(annotation, place, kind, crowd, notes) -> bool:
   """Whether an annotation becomes an object; notes what is left out of it, or it itself."""
-  caption = _caption(annotation)
+  caption = _sentences(annotation)
   if _is_crowd(annotation) and crowd == "drop":
     notes.add("crowd regions, left out", place)
   elif caption and not _is_drawn(annotation):

@@ -71,11 +71,11 @@ def test_captions_become_one_list_of_answers(draw, put, convert, rows):
 def test_what_most_annotations_are_the_file_is(draw, put, convert):
   draw("a.png")
   region = {"caption": "red box", "category_id": None}
-  most = _instances(region, {**region, "caption": "red"}, {})
+  most = _instances(region, {**region, "caption": ["red", " a box ", 7]}, {})
   del most["categories"]
   source, said = convert("coco", put("most.json", most), "most.jsonl")
   assert [(o["label"], o["sentences"]) for o in source[0]["objects"]] == [
-    ("object", ["red box"]), ("object", ["red"])
+    ("object", ["red box"]), ("object", ["red", "a box"])
   ]  # fmt: skip
   assert counts(said) == {"regions without a sentence, left out": 1}
   few = _instances({}, {}, {"caption": "odd"}, {"caption": "whole", "bbox": None})
