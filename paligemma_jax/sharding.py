@@ -1,14 +1,14 @@
 """One mechanism for every mesh: logical axis names of arrays, rules from names to mesh axes.
 
-Parameters stay a plain nested dict. `param_axes` names the axes of every parameter; a mesh layout
-(`configs/meshes.py`) maps these names to mesh axes. All meshes
-have Auto axes: the compiler propagates what the rules leave open.
+Parameters stay a plain nested dict. `models.tree` names the axes of every one of them; a mesh layout
+(`configs/meshes.py`) maps these names to mesh axes. All meshes have Auto axes: the compiler
+propagates what the rules leave open.
 """
 
 import contextlib
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from paligemma_jax import errors, param_axes
+from paligemma_jax import errors
 
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...] | None
 
@@ -123,8 +123,15 @@ def use(mesh: Mesh | None) -> contextlib.AbstractContextManager:
   return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
+class Named(Protocol):
+  """An array that is told: `models.tree.Leaf`."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]  # their logical names
+
+
 def param_shardings(
-  shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules
+  leaves: Mapping[str, Named], mesh: Mesh, rules: Rules
 ) -> dict[str, NamedSharding]:
   """Where every parameter lies: flat name -> NamedSharding.
 
@@ -133,20 +140,19 @@ def param_shardings(
   over its mesh axis, never the scanned one: FSDP.
 
   Args:
-    shapes: flat name -> shape.
+    leaves: by flat name.
     mesh: the devices.
     rules: logical name -> mesh axes; None replicates everything.
   """
   return {
-    name: NamedSharding(mesh, _param_spec(name, tuple(shape), mesh, rules))
-    for name, shape in shapes.items()
+    name: NamedSharding(mesh, _param_spec(leaf, mesh, rules)) for name, leaf in leaves.items()
   }
 
 
-def _param_spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> P:
-  if not rules or not shape:
+def _param_spec(leaf: Named, mesh: Mesh, rules: Rules) -> P:
+  if not rules or not leaf.shape:
     return P()
-  names = param_axes.logical_axes(name, len(shape))
+  names, shape = leaf.axes, leaf.shape
   spec = list(_spec(names, shape, mesh, rules))
   auto = _mesh_axes("auto", mesh, rules)
   used = {a for entry in spec if entry for a in ((entry,) if isinstance(entry, str) else entry)}
@@ -165,16 +171,16 @@ class Placed(NamedTuple):
   """A line of `audit`."""
 
   name: str
-  shape: tuple[int, ...]
+  leaf: Named
   spec: P
   ways: int  # devices that share it
 
 
-def audit(shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules) -> list[Placed]:
+def audit(leaves: Mapping[str, Named], mesh: Mesh, rules: Rules) -> list[Placed]:
   """How every parameter is split, largest share first; what is not split as meant is an error.
 
   Args:
-    shapes: flat name -> shape.
+    leaves: by flat name.
     mesh: the devices.
     rules: logical name -> mesh axes.
 
@@ -182,29 +188,28 @@ def audit(shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules) -> list[
     UserError: a rule names an axis that no parameter has, an axis does not divide over the devices
       of its rule, or a large parameter stays whole although the parameters are to be split.
   """
-  names = {name: param_axes.logical_axes(name, len(shape)) for name, shape in shapes.items()}
-  known = {axis for axes in names.values() for axis in axes} | {"auto", "batch", "length"}
+  known = {axis for leaf in leaves.values() for axis in leaf.axes} | {"auto", "batch", "length"}
   for axis, _ in rules or ():
     if axis not in known:
       hint = errors.did_you_mean(axis, [k for k in known if k])
       raise errors.UserError(f'mesh: the rule for "{axis}" matches no axis of any parameter{hint}')
   lines = []
-  for name, shape in shapes.items():
-    spec = _param_spec(name, tuple(shape), mesh, rules)
-    ways = _ways(spec, mesh, len(shape))
-    for axis, size, n in zip(names[name], shape, ways):
+  for name, leaf in leaves.items():
+    spec = _param_spec(leaf, mesh, rules)
+    ways = _ways(spec, mesh, len(leaf.shape))
+    for axis, size, n in zip(leaf.axes, leaf.shape, ways, strict=True):
       wanted = math.prod(mesh.shape[a] for a in _mesh_axes(axis, mesh, rules))
       if n < wanted and axis not in REPLICATED:
         raise errors.UserError(
           f"mesh: {name} has {size} {axis}, which does not divide over {wanted} devices; choose"
           " another size of the mesh axis"
         )
-    lines.append(Placed(name, tuple(shape), spec, math.prod(ways)))
+    lines.append(Placed(name, leaf, spec, math.prod(ways)))
   auto = math.prod(mesh.shape[a] for a in _mesh_axes("auto", mesh, rules))
-  large = [line for line in lines if math.prod(line.shape) > LARGE]
+  large = [line for line in lines if math.prod(line.leaf.shape) > LARGE]
   for line in large:
     if auto > 1 and line.ways < auto:
-      sizes = " x ".join(map(str, line.shape))
+      sizes = " x ".join(map(str, line.leaf.shape))
       most = max(
         n for n in range(1, auto) if auto % n == 0 and all(_divides(one, n) for one in large)
       )
@@ -212,12 +217,12 @@ def audit(shapes: dict[str, tuple[int, ...]], mesh: Mesh, rules: Rules) -> list[
         f"mesh: {line.name} ({sizes}) has no dimension that divides over {auto} devices and would"
         f" stay whole on each; choose fewer for fsdp, e.g. data_fsdp:{most}"
       )
-  return sorted(lines, key=lambda line: -math.prod(line.shape) / line.ways)
+  return sorted(lines, key=lambda line: -math.prod(line.leaf.shape) / line.ways)
 
 
 def _divides(line: Placed, n: int) -> bool:
   """Whether a dimension of a parameter, but the scanned one, divides over n devices."""
-  axes = zip(param_axes.logical_axes(line.name, len(line.shape)), line.shape)
+  axes = zip(line.leaf.axes, line.leaf.shape, strict=True)
   return any(size % n == 0 for axis, size in axes if axis != "layers")
 
 
@@ -292,12 +297,12 @@ def ways(name: str, rules: Rules) -> int:
   return 1 if mesh.empty else math.prod(mesh.shape[a] for a in _mesh_axes(name, mesh, rules))
 
 
-def param_ways(name: str, shape: tuple[int, ...], rules: Rules) -> tuple[int, ...]:
+def param_ways(leaf: Named, rules: Rules) -> tuple[int, ...]:
   """Over how many devices of the mesh in use each axis of a parameter is split."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return (1,) * len(shape)
-  return _ways(_param_spec(name, shape, mesh, rules), mesh, len(shape))
+    return (1,) * len(leaf.shape)
+  return _ways(_param_spec(leaf, mesh, rules), mesh, len(leaf.shape))
 
 
 def batch_sharding(mesh: Mesh, rules: Rules, batch_size: int | None = None) -> NamedSharding:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from paligemma_jax import errors, exchange, param_axes, sharding
+from paligemma_jax import errors, exchange, sharding
 from paligemma_jax.configs import meshes
-from paligemma_jax.models import paligemma, variants
+from paligemma_jax.models import paligemma, tree, variants
 from paligemma_jax.train import setup
 from tests import toy
 
@@ -27,8 +27,8 @@ RULES = (
 
 def specs(name, **axes):
   mesh = sharding.make_mesh({"data": 1, "fsdp": -1, "tensor": 1, **axes})
-  shapes = variants.param_shapes(variants.preset(name))
-  return {k: tuple(s.spec) for k, s in sharding.param_shardings(shapes, mesh, RULES).items()}
+  leaves = tree.plain(variants.preset(name))
+  return {k: tuple(s.spec) for k, s in sharding.param_shardings(leaves, mesh, RULES).items()}
 
 
 def test_fsdp_splits_the_largest_axis_that_divides_and_never_the_layers():
@@ -44,18 +44,10 @@ def test_one_kv_head_is_replicated_over_tensor():
   assert got["llm/layers/attn/q_einsum/w"] == (None, "tensor", "fsdp", None)
 
 
-def test_every_parameter_of_every_variant_has_named_axes():
-  for name in variants.PRESETS:
-    for key, shape in variants.param_shapes(variants.preset(name)).items():
-      assert len(param_axes.logical_axes(key, len(shape))) == len(shape)
-  with pytest.raises(ValueError, match="llm/unknown"):
-    param_axes.logical_axes("llm/unknown", 2)
-
-
 def audit(name, mesh_name, devices=None):
   layout = meshes.get(mesh_name)
   mesh = jax.sharding.AbstractMesh(tuple(devices), tuple(layout["axes"]))
-  return sharding.audit(variants.param_shapes(variants.preset(name)), mesh, layout["rules"])
+  return sharding.audit(tree.plain(variants.preset(name)), mesh, layout["rules"])
 
 
 @pytest.mark.parametrize("name", ["paligemma-3b", "paligemma2-10b", "paligemma2-28b"])
@@ -64,8 +56,8 @@ def audit(name, mesh_name, devices=None):
 )
 def test_the_audit_lists_every_parameter_and_all_large_ones_are_split(name, mesh, sizes):
   lines = audit(name, mesh, sizes)
-  assert len(lines) == len(variants.param_shapes(variants.preset(name)))
-  assert all(line.ways >= sizes[1] for line in lines if np.prod(line.shape) > sharding.LARGE)
+  assert len(lines) == len(tree.param_shapes(variants.preset(name)))
+  assert all(line.ways >= sizes[1] for line in lines if np.prod(line.leaf.shape) > sharding.LARGE)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +83,9 @@ def test_the_audit_in_a_few_lines():
 
 def test_a_rule_that_matches_nothing_is_an_error():
   mesh = sharding.make_mesh({"data": 8})
-  shapes = variants.param_shapes(variants.preset("tiny"))
+  leaves = tree.plain(variants.preset("tiny"))
   with pytest.raises(errors.UserError, match='"head" matches no axis .* "heads"'):
-    sharding.audit(shapes, mesh, (("head", "data"),))
+    sharding.audit(leaves, mesh, (("head", "data"),))
 
 
 def test_sizes_of_a_mesh_by_name_and_by_number():

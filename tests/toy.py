@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 
 
 def config(family: str = "paligemma", vocab_size: int = 1500, res: int = 28, **settings):
@@ -24,7 +24,7 @@ def flat_params(cfg, seed: int = 0, dtype=np.float32) -> dict[str, np.ndarray]:
   """Random parameters, flat name -> array; every value is exact in bfloat16."""
   rng = np.random.default_rng(seed)
   flat = {}
-  for name, shape in variants.param_shapes(cfg).items():
+  for name, shape in tree.param_shapes(cfg).items():
     scale = 0.1 if name.endswith(("scale", "bias")) else shape[-2 if len(shape) > 1 else 0] ** -0.5
     x = rng.normal(size=shape).astype(np.float32) * np.float32(scale)
     flat[name] = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(dtype)

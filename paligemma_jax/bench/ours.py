@@ -17,7 +17,7 @@ from paligemma_jax import vlm
 from paligemma_jax.bench import sizes
 from paligemma_jax.checkpoint import formats
 from paligemma_jax.decode import generate as decoding
-from paligemma_jax.models import paligemma, variants
+from paligemma_jax.models import paligemma, tree
 from paligemma_jax.structs import Batch
 from paligemma_jax.train import memory, step
 from paligemma_jax.train import optimizer as optimizers
@@ -49,7 +49,7 @@ def train(folder: str, batch_size: int) -> dict[str, Callable[[], Any]]:
   config = loaded.config
   model = paligemma.PaliGemma(config, loaded.model.dtype, remat="none")
   optimizer = optimizers.make(
-    variants.param_shapes(config), 1000, lr=sizes.RATE,
+    tree.param_shapes(config), 1000, lr=sizes.RATE,
     schedules=((".*", {"decay_type": "stair"}),),
   )  # fmt: skip
   train_step = step.make_train_step(model, optimizer, mean_over="token", window=sizes.SUPERVISED)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paligemma_jax.checkpoint import formats
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 
 TINY = variants.ModelConfig(
   variants.ImageConfig(width=128, depth=3, mlp_dim=512, num_heads=2, patch_size=14, res=224),
@@ -45,7 +45,7 @@ def tokens(config: variants.ModelConfig, batch_size: int, length: int, suffix: i
 def num_bytes(config: variants.ModelConfig, dtype: str = "float32") -> int:
   """Of all parameters."""
   width = {"float32": 4, "bfloat16": 2}[dtype]
-  return width * sum(math.prod(shape) for shape in variants.param_shapes(config).values())
+  return width * sum(math.prod(shape) for shape in tree.param_shapes(config).values())
 
 
 def write(config: variants.ModelConfig, path: str | os.PathLike, dtype: str = "float32") -> None:
@@ -56,7 +56,7 @@ def write(config: variants.ModelConfig, path: str | os.PathLike, dtype: str = "f
     path: NAME.npz, or a folder in the format of the Hub.
     dtype: "float32" or "bfloat16".
   """
-  rng, shapes = np.random.default_rng(0), variants.param_shapes(config)
+  rng, shapes = np.random.default_rng(0), tree.param_shapes(config)
 
   def read(name: str, layer: int | None = None) -> np.ndarray:
     shape = shapes[name] if layer is None else shapes[name][1:]

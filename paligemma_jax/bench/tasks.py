@@ -21,7 +21,7 @@ from typing import Any
 
 from paligemma_jax import errors
 from paligemma_jax.bench import contest, machine, sizes
-from paligemma_jax.models import flops, variants
+from paligemma_jax.models import flops, tree, variants
 
 PEERS = ("eager", "compiled")  # transformers, as it is and by torch.compile
 Say = Callable[[str], None]
@@ -117,7 +117,7 @@ TASKS = {"train": train, "generate": generate, "load": load, "convert": convert}
 
 def token_bytes(config: variants.ModelConfig, batch_size: int, text_len: int, new: int) -> int:
   """Bytes, in float32, that one step of decoding has to read: the decoder's weights and the cache."""
-  c, shapes = config.llm, variants.decoder_shapes(config.llm)
+  c, shapes = config.llm, tree.shapes(tree.decoder(config.llm))
   weights = sum(math.prod(shape) for shape in shapes.values())
   columns = config.img.num_tokens + text_len + new
   return 4 * (weights + batch_size * columns * 2 * c.depth * c.num_kv_heads * c.head_dim)

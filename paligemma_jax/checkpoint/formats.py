@@ -15,13 +15,12 @@ from paligemma_jax.checkpoint import (
   hf,
   lazy,
   manifest,
-  names,
   npz,
   source,
   steps,
   stream,
 )
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 
 Source = source.Source
 
@@ -156,8 +155,8 @@ def save(
     raise errors.UserError(f"dtype {dtype!r} is unknown{errors.did_you_mean(dtype, lazy.FLOATS)}")
   atomic.check_free(path)
   dtypes = {
-    n: lazy.FLOATS[dtype] if dtype else np.dtype(read(n, 0 if names.is_stacked(n) else None).dtype)
-    for n in variants.param_shapes(config)
+    n: lazy.FLOATS[dtype] if dtype else np.dtype(read(n, 0 if tree.is_stacked(n) else None).dtype)
+    for n in tree.param_shapes(config)
   }
   plan = stream.Plan(origin or "the model", dtypes, before_commit, report)
   FORMATS[format].save(path, read, config, assets, meta or {}, plan)

@@ -23,7 +23,7 @@ from paligemma_jax.checkpoint import (
   source,
   stream,
 )
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.processing import added_tokens
 
 META = hf_keys.META  # key of config.json under which we keep `meta`
@@ -117,10 +117,10 @@ def _normalised(tensors: dict[str, lazy.Array], where: str):
 def _wanted(config: hf_config.Read, found) -> dict[str, tuple[int, ...]]:
   """Our shapes of what the folder should hold."""
   if config.model:
-    return variants.param_shapes(config.model)
+    return tree.param_shapes(config.model)
   if config.img:
-    return variants.image_shapes(config.img, None)
-  return variants.decoder_shapes(config.llm)
+    return tree.shapes(tree.image(config.img, None))
+  return tree.shapes(tree.decoder(config.llm))
 
 
 def _assemble(found, spelled, config: hf_config.Read, where: str) -> dict[str, lazy.Array]:
@@ -181,7 +181,7 @@ def save(
 ):
   """Writes a folder, slice by slice; see `formats.save`."""
   sizes = {}
-  shapes = variants.param_shapes(config)
+  shapes = tree.param_shapes(config)
   for name, shape in shapes.items():
     sizes[plan.dtypes[name].name] = sizes.get(plan.dtypes[name].name, 0) + int(np.prod(shape))
   dtype = max(sizes, key=sizes.get)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import lazy, source
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 
 GEMMA_ROWS = 256_000  # pieces of the tokenizer; raw tables have 256128 rows, the rest unused
 _RAW_ROWS = 256_128
@@ -149,14 +149,13 @@ def check(arrays, kind: str, config: variants.ModelConfig | None, where: str):
   """
   found = {name: tuple(x.shape) for name, x in arrays.items()}
   if kind == "model":
-    wanted = variants.param_shapes(config)
+    wanted = tree.param_shapes(config)
   elif kind == "img":
     head = found.get("img/head/kernel")
-    wanted = variants.image_shapes(
-      _told(variants.recognise_image, arrays, where), head[-1] if head else None
-    )
+    found_config = _told(variants.recognise_image, arrays, where)
+    wanted = tree.shapes(tree.image(found_config, head[-1] if head else None))
   elif kind == "llm":
-    wanted = variants.decoder_shapes(_told(variants.recognise_decoder, arrays, where))
+    wanted = tree.shapes(tree.decoder(_told(variants.recognise_decoder, arrays, where)))
   else:
     return
   source.compare(where, found, wanted)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from paligemma_jax import errors, sharding
 from paligemma_jax.checkpoint import adapt, lazy, source
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 
 _ALIGN = 64  # bytes; the CPU backend takes a NumPy array over without a copy when aligned to this
 
@@ -45,7 +45,7 @@ def load_params(
   Raises:
     UserError: a tensor is missing, unexpected, mis-shaped or not finite, or the file is damaged.
   """
-  wanted = variants.param_shapes(config)
+  wanted = tree.param_shapes(config)
   found = adapt.fitted(src, config, extend_vocab)
   towers = {name.split("/")[0] for name in found}
   if src.config is None:  # a tower alone; a bare SigLIP has no head
@@ -58,7 +58,8 @@ def load_params(
   if mesh is None:
     placed = dict.fromkeys(wanted, SingleDeviceSharding(jax.local_devices()[0]))
   else:
-    placed = sharding.param_shardings(wanted, mesh, rules)
+    leaves = tree.plain(config)
+    placed = sharding.param_shardings({n: leaves[n] for n in wanted}, mesh, rules)
   params = {}
   for name in wanted:
     dtype = choose_dtype(name, src.arrays[name].dtype, param_dtype, placed[name])
@@ -130,7 +131,7 @@ def _compare(src: source.Source, config: variants.ModelConfig, found, wanted):
   advice = "Is it a checkpoint of another variant, or incomplete?"
   if src.config is not None:
     sizes = {n: s for n, s in src.shapes.items() if n != adapt.POSEMB}
-    asked = {n: s for n, s in variants.param_shapes(config).items() if n != adapt.POSEMB}
+    asked = {n: s for n, s in tree.param_shapes(config).items() if n != adapt.POSEMB}
     if sizes != asked and src.config.name != config.name:
       advice = f"It holds {src.config.name}, the config asks for {config.name}; choose that variant"
   elif shapes.get(adapt.TABLE, (0,))[0] < wanted.get(adapt.TABLE, (0,))[0]:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from paligemma_jax.checkpoint import lazy
+from paligemma_jax.models import tree
 
-_BLOCK = "img/Transformer/encoderblock/"
-_ATTN = _BLOCK + "MultiHeadDotProductAttention_0/"
+_ATTN = tree.BLOCKS + "MultiHeadDotProductAttention_0/"
 _LAYER = "vision_tower.encoder.layers.{i}."
 _LLM = "language_model.layers.{i}."
 
@@ -28,8 +28,8 @@ _IMAGE = (
   ),
   ("img/embedding/bias", None, "vision_tower.embeddings.patch_embedding.bias", "W -> W"),
   ("img/pos_embedding", 0, "vision_tower.embeddings.position_embedding.weight", "N W -> N W"),
-  (_BLOCK + "LayerNorm_0/scale", None, _LAYER + "layer_norm1.weight", "W -> W"),
-  (_BLOCK + "LayerNorm_0/bias", None, _LAYER + "layer_norm1.bias", "W -> W"),
+  (tree.BLOCKS + "LayerNorm_0/scale", None, _LAYER + "layer_norm1.weight", "W -> W"),
+  (tree.BLOCKS + "LayerNorm_0/bias", None, _LAYER + "layer_norm1.bias", "W -> W"),
   (_ATTN + "query/kernel", None, _LAYER + "self_attn.q_proj.weight", "W A h -> (A h) W"),
   (_ATTN + "query/bias", None, _LAYER + "self_attn.q_proj.bias", "A h -> (A h)"),
   (_ATTN + "key/kernel", None, _LAYER + "self_attn.k_proj.weight", "W A h -> (A h) W"),
@@ -38,12 +38,12 @@ _IMAGE = (
   (_ATTN + "value/bias", None, _LAYER + "self_attn.v_proj.bias", "A h -> (A h)"),
   (_ATTN + "out/kernel", None, _LAYER + "self_attn.out_proj.weight", "A h W -> W (A h)"),
   (_ATTN + "out/bias", None, _LAYER + "self_attn.out_proj.bias", "W -> W"),
-  (_BLOCK + "LayerNorm_1/scale", None, _LAYER + "layer_norm2.weight", "W -> W"),
-  (_BLOCK + "LayerNorm_1/bias", None, _LAYER + "layer_norm2.bias", "W -> W"),
-  (_BLOCK + "MlpBlock_0/Dense_0/kernel", None, _LAYER + "mlp.fc1.weight", "W M -> M W"),
-  (_BLOCK + "MlpBlock_0/Dense_0/bias", None, _LAYER + "mlp.fc1.bias", "M -> M"),
-  (_BLOCK + "MlpBlock_0/Dense_1/kernel", None, _LAYER + "mlp.fc2.weight", "M W -> W M"),
-  (_BLOCK + "MlpBlock_0/Dense_1/bias", None, _LAYER + "mlp.fc2.bias", "W -> W"),
+  (tree.BLOCKS + "LayerNorm_1/scale", None, _LAYER + "layer_norm2.weight", "W -> W"),
+  (tree.BLOCKS + "LayerNorm_1/bias", None, _LAYER + "layer_norm2.bias", "W -> W"),
+  (tree.BLOCKS + "MlpBlock_0/Dense_0/kernel", None, _LAYER + "mlp.fc1.weight", "W M -> M W"),
+  (tree.BLOCKS + "MlpBlock_0/Dense_0/bias", None, _LAYER + "mlp.fc1.bias", "M -> M"),
+  (tree.BLOCKS + "MlpBlock_0/Dense_1/kernel", None, _LAYER + "mlp.fc2.weight", "M W -> W M"),
+  (tree.BLOCKS + "MlpBlock_0/Dense_1/bias", None, _LAYER + "mlp.fc2.bias", "W -> W"),
   ("img/Transformer/encoder_norm/scale", None, "vision_tower.post_layernorm.weight", "W -> W"),
   ("img/Transformer/encoder_norm/bias", None, "vision_tower.post_layernorm.bias", "W -> W"),
   ("img/head/kernel", None, "multi_modal_projector.linear.weight", "W D -> D W"),
@@ -113,12 +113,12 @@ def slots(shapes: dict[str, tuple[int, ...]], post_norms: bool) -> Iterator[Slot
   """Every tensor of the Hugging Face side of a model, decoder first, layer by layer.
 
   Args:
-    shapes: our names -> shapes, as `variants.param_shapes` gives them or some of them.
+    shapes: our names -> shapes, as `tree.param_shapes` gives them or some of them.
     post_norms: whether the decoder is a Gemma 2.
   """
   table = {}
   for row in (*_DECODER, *_NORMS[post_norms], *_IMAGE):
-    table.setdefault(is_stacked(row[0]), {}).setdefault(row[0][:3], []).append(row)
+    table.setdefault(tree.is_stacked(row[0]), {}).setdefault(row[0][:3], []).append(row)
   for tower in ("llm", "img"):
     for row in table[False][tower]:
       if row[0] in shapes:
@@ -129,11 +129,6 @@ def slots(shapes: dict[str, tuple[int, ...]], post_norms: bool) -> Iterator[Slot
       for row in rows:
         if layer < shapes[row[0]][0]:
           yield _slot(row, shapes[row[0]][1:], layer)
-
-
-def is_stacked(name: str) -> bool:
-  """Whether the first axis of our tensor `name` counts layers."""
-  return name.startswith(("llm/layers/", _BLOCK))
 
 
 def _slot(row, shape, layer) -> Slot:

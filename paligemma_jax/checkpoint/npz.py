@@ -23,8 +23,8 @@ from collections.abc import Callable
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import atomic, contents, layouts, lazy, names, source, stream
-from paligemma_jax.models import variants
+from paligemma_jax.checkpoint import atomic, contents, layouts, lazy, source, stream
+from paligemma_jax.models import tree, variants
 
 CONFIG = "paligemma_jax.json"
 _PIECE = 2**24  # bytes read at a time when only the checksum matters
@@ -236,7 +236,7 @@ def save(
     stored = {"model": config.to_dict(), "meta": meta}
     (beside / CONFIG).write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as f:
-      for name, shape in variants.param_shapes(config).items():
+      for name, shape in tree.param_shapes(config).items():
         with f.open(f"params/{name}.npy", "w", force_zip64=True) as member:
           _write_member(member, name, shape, plan, read)
     plan.before_commit()
@@ -246,7 +246,7 @@ def _write_member(member, name: str, shape: tuple[int, ...], plan: stream.Plan, 
   dtype = plan.dtypes[name]
   header = {"descr": "|V2" if dtype == lazy.BFLOAT16 else dtype.str, "fortran_order": False}
   np.lib.format.write_array_header_1_0(member, {**header, "shape": shape})
-  for layer in range(shape[0]) if names.is_stacked(name) else (None,):
+  for layer in range(shape[0]) if tree.is_stacked(name) else (None,):
     x = read(name, layer)
     stream.check_shape(plan, name, layer, x, shape)
     for piece in lazy.chunks(x):

@@ -14,8 +14,8 @@ import numpy as np
 from etils import epath
 
 from paligemma_jax import errors, storage
-from paligemma_jax.checkpoint import layouts, lazy, manifest, names, source, stream
-from paligemma_jax.models import variants
+from paligemma_jax.checkpoint import layouts, lazy, manifest, source, stream
+from paligemma_jax.models import tree, variants
 
 _STATE = "state"
 _MODEL = "model"  # key of meta that holds the model's config
@@ -199,7 +199,7 @@ def save(
     rows = lambda start, stop: _rows(name, shape, start, stop, plan, read)
     return items.Streamed(shape, plan.dtypes[name], rows)
 
-  params = {name: streamed(name, shape) for name, shape in variants.param_shapes(config).items()}
+  params = {name: streamed(name, shape) for name, shape in tree.param_shapes(config).items()}
   state = {"params": sharding.unflatten(params)}
   with atomic.new(path, folder=True) as folder:
     with orbax.Checkpointer(folder, streamed=True) as checkpointer:
@@ -209,7 +209,7 @@ def save(
 
 def _rows(name: str, shape, start: int, stop: int, plan: stream.Plan, read) -> np.ndarray:
   """Rows of a tensor, or some of the layers of a stacked one, checked and cast."""
-  if not names.is_stacked(name):
+  if not tree.is_stacked(name):
     x = read(name, None)
     stream.check_shape(plan, name, None, x, shape)
     return stream.cast(plan, name, None, np.asarray(x[start:stop]))

@@ -15,7 +15,7 @@ import collections
 import math
 
 from paligemma_jax.cli import runtime
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.processing import added_tokens, hub_files
 
 
@@ -109,7 +109,7 @@ def _bytes(source) -> int:
 def _parameters(source) -> list[tuple[str, ...]]:
   """One row for each tensor in the published order, sums for the two halves."""
   shapes, dtypes = source.shapes, source.dtypes
-  order = list(variants.param_shapes(source.config)) if source.config else sorted(shapes)
+  order = list(tree.param_shapes(source.config)) if source.config else sorted(shapes)
   order = [n for n in order if n in shapes] + [n for n in shapes if n not in order]
   rows = [("name", "dtype", "shape", "parameters", "size")]
   for half in dict.fromkeys(name.split("/")[0] for name in order):

@@ -21,10 +21,10 @@ were not kept are counted apart: the hardware does them, but MFU, model FLOPs ut
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from paligemma_jax.models import attention, variants
+from paligemma_jax.models import attention, tree, variants
 
-EMBEDDING = "llm/embedder/input_embedding"
-_IMG, _LLM = "img/Transformer/encoderblock/", "llm/layers/"
+EMBEDDING = tree.TABLE
+_IMG, _LLM = tree.BLOCKS, tree.LAYERS
 _ATTN = _IMG + "MultiHeadDotProductAttention_0/"
 _SCORES = ("scores", "values")  # last parts of the names of products without a weight
 
@@ -179,7 +179,7 @@ def passes(
     kernel: whether attention over many image tokens runs in the TPU's kernel (`attention.attend`).
   """
   kernel = kernel and config.img.num_tokens >= attention.KERNEL
-  trained = set(variants.param_shapes(config) if trained is None else trained)
+  trained = set(tree.param_shapes(config) if trained is None else trained)
 
   def any_in(*prefixes):
     return any(name.startswith(prefixes) for name in trained)

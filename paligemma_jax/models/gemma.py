@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, gemma_block, kv_cache, scan, variants
+from paligemma_jax.models import attention, gemma_block, kv_cache, scan, variants, weights
 
 
 class Embedder(nn.Module):
@@ -22,11 +22,16 @@ class Embedder(nn.Module):
 
   def setup(self):
     init = nn.initializers.normal(self.width**-0.5)
-    self.table = self.param("input_embedding", init, (self.vocab_size, self.width))
+    shape = (self.vocab_size, self.width)
+    self.table, self.lora = weights.of(self, "input_embedding", init, shape)
 
   def encode(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-    """Token embeddings times sqrt(D), float32."""
-    return jnp.take(self.table, tokens, axis=0).astype(jnp.float32) * self.width**0.5
+    """Token embeddings times sqrt(D), float32. An adapter is met here, not by the logits."""
+    x = jnp.take(self.table, tokens, axis=0).astype(jnp.float32)
+    if self.lora is not None:
+      a = jnp.take(self.lora["a"], tokens, axis=0)
+      x = x + self.lora["scale"] * (a @ self.lora["b"])
+    return x * self.width**0.5
 
   def decode(self, x: Float[Array, "*b D"], dtype: str) -> Float[Array, "*b V"]:
     """Logits, product in `dtype`, result float32, without soft-cap."""
@@ -48,6 +53,7 @@ class Decoder(nn.Module):
     remat: policy name, "none" off.
     dropout: rate, after attention and after the MLP.
     rules: logical axis -> mesh axis; None: unconstrained.
+    drop_adapters: rate of dropout of what goes into adapters.
   """
 
   config: variants.DecoderConfig
@@ -55,6 +61,7 @@ class Decoder(nn.Module):
   remat: str = "nothing_saveable"
   dropout: float = 0.0
   rules: sharding.Rules = None
+  drop_adapters: float = 0.0
 
   def setup(self):
     c = self.config
@@ -90,10 +97,9 @@ class Decoder(nn.Module):
     if self.is_initializing():
       x, _ = self.layers(x, self._sliding(), position, mask, windowed, num_image, False)
       return self.final_norm(gemma_block.at(x, rows))
-    block = gemma_block.Block(
-      self.config, self.dtype, self.dropout, self.rules, self.remat, parent=None
-    )
-    drops = train and self.dropout > 0
+    forms = self.dtype, self.dropout, self.rules, self.remat, False, self.drop_adapters
+    block = gemma_block.Block(self.config, *forms, parent=None)
+    drops = train and max(self.dropout, self.drop_adapters) > 0
     key = jax.random.key_data(self.make_rng("dropout")) if drops else None
 
     def layer(params, x, i, args, rows=None):

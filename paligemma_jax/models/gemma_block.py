@@ -5,6 +5,8 @@ cache), D width, F hidden, N query heads, K kv heads, H head width. Parameter na
 released npz files (big_vision models/ppp/gemma.py).
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, kv_cache, products, variants
+from paligemma_jax.models import attention, kv_cache, products, variants, weights
 
 
 def rope(x: Float[Array, "B T N H"], position: Int[Array, "B T"]) -> Float[Array, "B T N H"]:
@@ -56,16 +58,16 @@ class RMSNorm(nn.Module):
 
 
 class Weight(nn.Module):
-  """One weight, named `w`, as stored."""
+  """One weight, named `w`."""
 
   shape: tuple[int, ...]
   fan_in: tuple[int, ...]  # axes that are summed over
 
   @nn.compact
-  def __call__(self) -> ArrayLike:
+  def __call__(self) -> weights.Weight:
     batch = tuple(i for i in range(len(self.shape) - 1) if i not in self.fan_in)
     init = nn.initializers.lecun_normal(in_axis=self.fan_in, out_axis=-1, batch_axis=batch)
-    return self.param("w", init, self.shape)
+    return weights.of(self, "w", init, self.shape)
 
 
 class Attention(nn.Module):
@@ -73,9 +75,10 @@ class Attention(nn.Module):
 
   config: variants.DecoderConfig
   dtype: str
-  rules: sharding.Rules = None
-  remat: str = "none"
-  decoding: bool = False
+  rules: sharding.Rules
+  remat: str
+  decoding: bool
+  drop: float  # rate of dropout before adapters
 
   @nn.compact
   def __call__(
@@ -92,21 +95,28 @@ class Attention(nn.Module):
     """Attention of `rms_norm(x, scale)`; the other arguments are those of `Block`."""
     c, D = self.config, x.shape[-1]
     N, K, H = c.num_heads, c.num_kv_heads, c.head_dim
-    weights = (
-      Weight((N, D, H), (1,), name="q_einsum")(),
-      Weight((2, K, D, H), (2,), name="kv_einsum")(),
-    )
+    w_q = Weight((N, D, H), (1,), name="q_einsum")()
+    w_kv = Weight((2, K, D, H), (2,), name="kv_einsum")()
+    drops = [weights.dropout(self, self.drop) for _ in "qk"]
+    linear = functools.partial(weights.apply, summed=(1,), dtype=self.dtype)
 
-    def project(x, scale, weights):
+    def queries(x, w):
+      if self.decoding:  # [N, B, T, H] -> [B, T, N, H]
+        return (jnp.moveaxis(products.in_place(x, w), -4, -2),)
+      return (jnp.einsum("BRD,NDH->BRNH", x, w),)
+
+    def keys_values(x, w):
+      if self.decoding:
+        return tuple(jnp.moveaxis(products.in_place(x, w), -4, -2))
+      return tuple(jnp.einsum("BTD,gKDH->gBTKH", x, w))
+
+    def project(x, scale, w_q, w_kv, drops):
       x = rms_norm(x, scale).astype(self.dtype)
-      w_q, w_kv = (jnp.asarray(w, self.dtype) for w in weights)
-      asking = at(x, rows)
-      if self.decoding:  # [(g,) N, B, T, H] -> [(g,) B, T, N, H]
-        pairs = (asking, w_q), (x, w_kv)
-        return tuple(jnp.moveaxis(products.in_place(y, w), -4, -2) for y, w in pairs)
-      return jnp.einsum("BRD,NDH->BRNH", asking, w_q), jnp.einsum("BTD,gKDH->gBTKH", x, w_kv)
+      (q,) = linear(queries, at(x, rows), w_q, outer=(N, H), drop=drops[0])
+      k, v = linear(keys_values, x, w_kv, outer=(K, H), is_stack=True, drop=drops[1])
+      return q, k, v
 
-    q, (k, v) = products.of_normed(project, self.remat)(x, scale, weights)
+    q, k, v = products.of_normed(project, self.remat)(x, scale, w_q, w_kv, drops)
     q = rope(q, at(position, rows)) * jnp.asarray(c.query_scale, q.dtype)
     k = rope(k, position)
     cap = c.attn_logits_softcap
@@ -120,10 +130,16 @@ class Attention(nn.Module):
       values = jax.lax.dynamic_update_slice(values, v, (0, column, 0))
       kv = (keys, values)
       x = attention.attend_cached(q, keys, values, mask, cap)
-    w = jnp.asarray(Weight((N, H, D), (0, 1), name="attn_vec_einsum")(), self.dtype)
-    if self.decoding:
-      return x.reshape(*x.shape[:2], -1) @ w.reshape(-1, D), kv
-    return jnp.einsum("BTNH,NHD->BTD", x, w), kv
+
+    def output(x, w):
+      if self.decoding:
+        return (x.reshape(*x.shape[:2], -1) @ w.reshape(-1, D),)
+      return (jnp.einsum("BTNH,NHD->BTD", x, w),)
+
+    w = Weight((N, H, D), (0, 1), name="attn_vec_einsum")()
+    drop = weights.dropout(self, self.drop)
+    (x,) = weights.apply(output, x, w, summed=(0, 1), outer=(D,), dtype=self.dtype, drop=drop)
+    return x, kv
 
 
 class Mlp(nn.Module):
@@ -134,26 +150,37 @@ class Mlp(nn.Module):
   rules: sharding.Rules
   remat: str
   decoding: bool
+  drop: float  # rate of dropout before adapters
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"], scale: ArrayLike) -> Float[Array, "B T D"]:
     """The layer on `rms_norm(x, scale)`."""
-    D = x.shape[-1]
+    D, F = x.shape[-1], self.mlp_dim
     init = nn.initializers.lecun_normal
-    gate_up = self.param("gating_einsum", init(batch_axis=(0,)), (2, D, self.mlp_dim))
-    down = self.param("linear", init(), (self.mlp_dim, D))
+    gate_up = weights.of(self, "gating_einsum", init(batch_axis=(0,)), (2, D, F))
+    down = weights.of(self, "linear", init(), (F, D))
+    drops = [weights.dropout(self, self.drop) for _ in "gd"]
+    linear = functools.partial(weights.apply, summed=(0,), dtype=self.dtype)
 
-    def project(x, scale, gate_up):
-      # One float32 operand would make the products float32.
-      x, gate_up = rms_norm(x, scale).astype(self.dtype), jnp.asarray(gate_up, self.dtype)
-      return products.in_place(x, gate_up) if self.decoding else products.both(x, gate_up)
+    def project(x, scale, gate_up, drop):
+      x = rms_norm(x, scale).astype(
+        self.dtype
+      )  # one float32 operand would make the products float32
+      both = (lambda x, w: tuple(products.in_place(x, w))) if self.decoding else products.both
+      return linear(both, x, gate_up, outer=(F,), is_stack=True, drop=drop)
 
     def act(gate, up):
       h = jax.nn.gelu(gate, approximate=True) * up
       return sharding.constrain(h, ("batch", "length", "mlp"), self.rules)
 
-    gate, up = products.of_normed(project, self.remat)(x, scale, gate_up)
-    return products.activated(act, (gate, up), jnp.asarray(down, self.dtype))
+    gate, up = products.of_normed(project, self.remat)(x, scale, gate_up, drops[0])
+    if down.is_published:
+      return products.activated(act, (gate, up), jnp.asarray(down.value, self.dtype))
+
+    def project_down(gate, up, down, drop):
+      return linear(lambda h, w: (h @ w,), act(gate, up), down, outer=(D,), drop=drop)[0]
+
+    return products.of_normed(project_down, self.remat)(gate, up, down, drops[1])
 
 
 class Block(nn.Module):
@@ -170,6 +197,7 @@ class Block(nn.Module):
   rules: sharding.Rules = None
   remat: str = "none"
   decoding: bool = False
+  drop_adapters: float = 0.0  # dropout of what goes into adapters
 
   @nn.compact
   def __call__(self, x, sliding, position, mask, windowed, kv, column, num_image: int, train: bool,
@@ -200,7 +228,7 @@ class Block(nn.Module):
     if rows is not None:  # image tokens are no longer in front
       mask, num_image = at(mask, rows), 0
     scale = RMSNorm(name="pre_attention_norm").scale(x.shape[-1])
-    forms = self.dtype, self.rules, self.remat, self.decoding
+    forms = self.dtype, self.rules, self.remat, self.decoding, self.drop_adapters if train else 0.0
     attend = Attention(c, *forms, name="attn")
     h, kv = attend(x, scale, position, mask, kv, column, num_image, rows)
     if c.post_norms:

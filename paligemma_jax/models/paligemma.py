@@ -32,6 +32,7 @@ class PaliGemma(nn.Module):
     remat_img: the same for the image tower; "" as `remat`.
     dropout: rate in the decoder.
     rules: logical axis -> mesh axis for activations; None: unconstrained.
+    drop_adapters: rate of dropout of what goes into low-rank adapters.
   """
 
   config: variants.ModelConfig
@@ -40,12 +41,14 @@ class PaliGemma(nn.Module):
   dropout: float = 0.0
   rules: sharding.Rules = None
   remat_img: str = ""
+  drop_adapters: float = 0.0
 
   def setup(self):
     c = self.config
     remat_img = self.remat_img or self.remat
-    self.img = siglip.ImageTower(c.img, c.llm.width, self.dtype, remat_img, 0.0, self.rules)
-    self.llm = gemma.Decoder(c.llm, self.dtype, self.remat, self.dropout, self.rules)
+    rules, drop = self.rules, self.drop_adapters
+    self.img = siglip.ImageTower(c.img, c.llm.width, self.dtype, remat_img, 0.0, rules, drop)
+    self.llm = gemma.Decoder(c.llm, self.dtype, self.remat, self.dropout, rules, drop)
 
   def __call__(
     self,

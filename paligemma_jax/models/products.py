@@ -38,9 +38,10 @@ def in_place(x: Float[Array, "B T D"], w: Float[Array, "*n D H"]) -> Float[Array
 
 
 def of_normed(project: Callable, remat: str) -> Callable:
-  """`project`, a norm and linear products of its result, which is not kept for the backward pass.
+  """`project`, something elementwise and linear products of its result, which is not kept for the
+  backward pass.
 
-  There the norm is computed again, the products are not: nothing asks for their results. A `remat`
+  There what is elementwise is computed again, the products are not: nothing asks for their results. A `remat`
   other than "none" decides about them itself.
   """
   return jax.checkpoint(project, prevent_cse=False) if remat == "none" else project

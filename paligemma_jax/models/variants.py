@@ -1,4 +1,4 @@
-"""The dimensions of every variant, the shape of every parameter, and how to recognise one from the other.
+"""The dimensions of every variant, and how to recognise one from the shapes of its parameters.
 
 Plain dataclasses and tuples; imports neither JAX nor Flax, so that a checkpoint can be inspected
 in well under a second. PaliGemma arXiv:2407.07726, PaliGemma 2 arXiv:2412.03555, Gemma
@@ -183,62 +183,6 @@ def preset(name: str, res: int | None = None, **settings: Any) -> ModelConfig:
   return ModelConfig(img, llm).replace(res=res, **settings)
 
 
-def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-  """Every parameter's slash-joined name and shape, in the order of the published npz files.
-
-  Layers are stacked on axis 0. Source: big_vision models/vit.py and models/ppp/gemma.py.
-  """
-  return {**image_shapes(config.img, config.llm.width), **decoder_shapes(config.llm)}
-
-
-def image_shapes(c: ImageConfig, head_width: int | None) -> dict[str, tuple[int, ...]]:
-  """Names and shapes of the image tower, with a head to `head_width` = D (None: no head)."""
-  L, W, M, A, h, P = c.depth, c.width, c.mlp_dim, c.num_heads, c.head_dim, c.patch_size
-  block = "img/Transformer/encoderblock/"
-  attn = block + "MultiHeadDotProductAttention_0/"
-  shapes = {"img/embedding/kernel": (P, P, 3, W), "img/embedding/bias": (W,)}
-  shapes["img/pos_embedding"] = (1, c.num_tokens, W)
-  for norm in ("LayerNorm_0", "LayerNorm_1"):
-    shapes |= {f"{block}{norm}/scale": (L, W), f"{block}{norm}/bias": (L, W)}
-  for part in ("query", "key", "value"):
-    shapes |= {f"{attn}{part}/kernel": (L, W, A, h), f"{attn}{part}/bias": (L, A, h)}
-  shapes |= {f"{attn}out/kernel": (L, A, h, W), f"{attn}out/bias": (L, W)}
-  shapes |= {
-    f"{block}MlpBlock_0/Dense_0/kernel": (L, W, M),
-    f"{block}MlpBlock_0/Dense_0/bias": (L, M),
-  }
-  shapes |= {
-    f"{block}MlpBlock_0/Dense_1/kernel": (L, M, W),
-    f"{block}MlpBlock_0/Dense_1/bias": (L, W),
-  }
-  shapes |= {"img/Transformer/encoder_norm/scale": (W,), "img/Transformer/encoder_norm/bias": (W,)}
-  if head_width is not None:
-    shapes |= {"img/head/kernel": (W, head_width), "img/head/bias": (head_width,)}
-  return shapes
-
-
-def decoder_shapes(c: DecoderConfig) -> dict[str, tuple[int, ...]]:
-  """Names and shapes of the decoder."""
-  L, D, F, N, K, H = c.depth, c.width, c.mlp_dim, c.num_heads, c.num_kv_heads, c.head_dim
-  layers = "llm/layers/"
-  shapes = {
-    "llm/embedder/input_embedding": (c.vocab_size, D),
-    layers + "pre_attention_norm/scale": (L, D),
-    layers + "attn/q_einsum/w": (L, N, D, H),
-    layers + "attn/kv_einsum/w": (L, 2, K, D, H),
-    layers + "attn/attn_vec_einsum/w": (L, N, H, D),
-    layers + "post_attention_norm/scale": (L, D),
-    layers + "pre_ffw_norm/scale": (L, D),
-    layers + "mlp/gating_einsum": (L, 2, D, F),
-    layers + "mlp/linear": (L, F, D),
-    layers + "post_ffw_norm/scale": (L, D),
-    "llm/final_norm/scale": (D,),
-  }
-  if not c.post_norms:
-    del shapes[layers + "post_attention_norm/scale"], shapes[layers + "post_ffw_norm/scale"]
-  return shapes
-
-
 def recognise(shapes: dict[str, tuple[int, ...]]) -> ModelConfig:
   """Returns the configuration that the shapes of a whole model's parameters imply.
 
@@ -248,7 +192,7 @@ def recognise(shapes: dict[str, tuple[int, ...]]) -> ModelConfig:
   square.
 
   Args:
-    shapes: slash-joined name -> shape, layers stacked, as `param_shapes` gives them.
+    shapes: slash-joined name -> shape, layers stacked, as `tree.param_shapes` gives them.
 
   Raises:
     KeyError: a tensor that is needed to tell is missing; its name is the argument.

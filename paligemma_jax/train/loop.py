@@ -15,7 +15,7 @@ from paligemma_jax import errors, sharding, storage
 from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.evals import checks
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.train import (
   compilations,
   memory,
@@ -212,7 +212,7 @@ def make_optimizer(
   """The optimizer that `c.train` asks for, over `total` steps of `data_size` examples an epoch."""
   t, resolved = c.train, recipes.resolve(c.train.to_dict())
   return optimizers.make(
-    variants.param_shapes(config),
+    tree.param_shapes(config),
     total,
     optimizer=t.optimizer,
     lr=t.lr,

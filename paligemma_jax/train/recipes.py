@@ -19,7 +19,7 @@ import ml_dtypes  # noqa: F401 - numpy learns "bfloat16"
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.train import optimizer as optimizers
 
 
@@ -130,7 +130,7 @@ def bytes_needed(
     **train: what else the config's `train` says, e.g. optimizer="adafactor" or mu_dtype.
   """
   settings = resolve({**train, "recipe": recipe})
-  shapes = variants.param_shapes(model)
+  shapes = tree.param_shapes(model)
   bare = lambda rules: [(regex, None if options is None else {}) for regex, options in rules]
   made = optimizers.make(
     shapes,

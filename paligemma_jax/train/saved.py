@@ -1,11 +1,13 @@
 """A TrainState as the tree that a checkpoint holds, and where every leaf of it lies."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paligemma_jax import sharding
+from paligemma_jax.models import tree
 from paligemma_jax.train import step
 
 
@@ -32,22 +34,24 @@ def from_tree(tree: dict[str, Any], like: step.TrainState) -> step.TrainState:
   return step.TrainState(tree["step"], tree["params"], opt_state, tree["rng"], tree.get("ema"))
 
 
-def state_shardings(abstract: step.TrainState, mesh: Mesh, rules: sharding.Rules):
+def state_shardings(
+  abstract: step.TrainState, leaves: Mapping[str, tree.Leaf], mesh: Mesh, rules: sharding.Rules
+):
   """A TrainState of NamedShardings: moments lie where their parameters lie, the rest everywhere.
 
   Args:
     abstract: shapes, as `jax.eval_shape` gives them.
+    leaves: of its parameters.
     mesh: the devices.
     rules: logical name -> mesh axes.
   """
-  shapes = {name: x.shape for name, x in sharding.flatten(abstract.params).items()}
-  by_name = sharding.param_shardings(shapes, mesh, rules)
+  by_name = sharding.param_shardings(leaves, mesh, rules)
   everywhere = NamedSharding(mesh, PartitionSpec())
 
   def of_moment(path, x):
     path = _path(path, "/")
-    for name, shape in shapes.items():
-      if x.shape == shape and path.endswith("/" + name):
+    for name, leaf in leaves.items():
+      if x.shape == leaf.shape and path.endswith("/" + name):
         return by_name[name]
     return everywhere
 

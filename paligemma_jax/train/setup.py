@@ -15,7 +15,7 @@ from paligemma_jax import cache, errors, sharding, vlm
 from paligemma_jax.checkpoint import formats
 from paligemma_jax.checkpoint import load as loading
 from paligemma_jax.configs import meshes
-from paligemma_jax.models import paligemma, variants
+from paligemma_jax.models import paligemma, tree, variants
 from paligemma_jax.processing import processor as processors
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import recipes, saved, settings, step, vocabulary
@@ -125,7 +125,7 @@ def check_shares(config: variants.ModelConfig, mesh: Mesh, rules: sharding.Rules
     UserError: a parameter cannot be split as the mesh asks; see `sharding.audit`.
   """
   groups: dict[tuple[str, ...], list[sharding.Placed]] = {}
-  for placed in sharding.audit(variants.param_shapes(config), mesh, rules):
+  for placed in sharding.audit(tree.plain(config), mesh, rules):
     used = [(entry,) if isinstance(entry, str) else entry or () for entry in placed.spec]
     axes = tuple(axis for axis in mesh.axis_names if axis in sum(used, ()))
     groups.setdefault(axes, []).append(placed)
@@ -133,8 +133,8 @@ def check_shares(config: variants.ModelConfig, mesh: Mesh, rules: sharding.Rules
   for axes, group in sorted(groups.items(), key=lambda item: -len(item[0])):
     how = " and ".join(f"{axis} {mesh.shape[axis]}" for axis in axes)
     how = f"split over {how}" if axes else "whole on every device"
-    millions = sum(math.prod(placed.shape) for placed in group) / 1e6
-    here = sum(math.prod(placed.shape) / placed.ways for placed in group) / 1e6
+    millions = sum(math.prod(placed.leaf.shape) for placed in group) / 1e6
+    here = sum(math.prod(placed.leaf.shape) / placed.ways for placed in group) / 1e6
     lines.append(
       f"parameters {how}: {len(group)} tensors, {millions:,.1f} M values, {here:,.1f} M each"
     )
@@ -292,12 +292,12 @@ def abstract_state(
 ) -> tuple[step.TrainState, step.TrainState]:
   """(shapes and dtypes, shardings) of the training state; nothing is computed."""
   dtypes = param_dtypes(c, parts, optimizer)
-  shapes = variants.param_shapes(parts.model.config)
-  params = {name: jax.ShapeDtypeStruct(shape, dtypes[name]) for name, shape in shapes.items()}
+  leaves = tree.plain(parts.model.config)
+  params = {name: jax.ShapeDtypeStruct(leaf.shape, dtypes[name]) for name, leaf in leaves.items()}
   abstract = jax.eval_shape(
     lambda params: step.init_state(params, optimizer, c.seed), sharding.unflatten(params)
   )
-  return abstract, saved.state_shardings(abstract, parts.mesh, parts.rules)
+  return abstract, saved.state_shardings(abstract, leaves, parts.mesh, parts.rules)
 
 
 def param_dtypes(
@@ -314,7 +314,7 @@ def param_dtypes(
       return "float32"
     return frozen or stored.get(name, "float32")
 
-  return {name: jnp.dtype(of(name)) for name in variants.param_shapes(parts.model.config)}
+  return {name: jnp.dtype(of(name)) for name in tree.param_shapes(parts.model.config)}
 
 
 def init_params(

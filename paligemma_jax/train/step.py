@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from paligemma_jax import sharding
-from paligemma_jax.models import loss, paligemma
+from paligemma_jax.models import loss, paligemma, tree
 from paligemma_jax.structs import Batch
 from paligemma_jax.train import optimizer as optimizers
 
@@ -153,7 +153,7 @@ def _loss(model, label_smoothing, window, trained, frozen, batch, share, rng):
     label_smoothing,
     model.config.llm.final_logits_softcap,
     model.dtype,
-    (sharding.ways("batch", model.rules), _rows_shards(table, model.rules)),
+    (sharding.ways("batch", model.rules), _rows_shards(model)),
   )
   nll = jnp.sum(nll * weights, axis=1)
   return jnp.sum(nll * share), nll
@@ -171,9 +171,9 @@ def _weights(batch: Batch) -> jax.Array:
   return batch.mask_loss[:, 1:] * batch.valid[:, None]
 
 
-def _rows_shards(table: jax.Array, rules: sharding.Rules) -> int:
+def _rows_shards(model: paligemma.PaliGemma) -> int:
   """Over how many devices the rows of the embedding table lie."""
-  return sharding.param_ways("llm/embedder/input_embedding", table.shape, rules)[0]
+  return sharding.param_ways(tree.decoder(model.config.llm)[tree.TABLE], model.rules)[0]
 
 
 def _pieces(x: jax.Array, n: int, rules: sharding.Rules) -> jax.Array:

@@ -211,15 +211,15 @@ def test_shards_of_limited_size_with_an_index(tmp_path, monkeypatch):
 
 
 def test_published_sizes_have_the_published_number_of_tensors():
-  from paligemma_jax.models import variants
+  from paligemma_jax.models import tree, variants
 
   counts = {"paligemma-3b": 603, "paligemma2-3b": 727, "paligemma2-10b": 903, "paligemma2-28b": 947}
   for preset, count in counts.items():
     cfg = variants.preset(preset)
-    slots = list(names.slots(variants.param_shapes(cfg), cfg.llm.post_norms))
+    slots = list(names.slots(tree.param_shapes(cfg), cfg.llm.post_norms))
     assert len(slots) == len({s.theirs for s in slots}) == count
   cfg = variants.preset("paligemma-3b")  # total_size in float32, with 64 more rows
-  numbers = sum(np.prod(s) for s in variants.param_shapes(cfg).values()) + 64 * 2048
+  numbers = sum(np.prod(s) for s in tree.param_shapes(cfg).values()) + 64 * 2048
   assert 4 * numbers == 11_693_865_920
 
 

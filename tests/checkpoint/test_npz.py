@@ -6,7 +6,7 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import formats, lazy, npz
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from tests import golden, toy
 from tests.checkpoint import toys
 
@@ -91,7 +91,7 @@ def raw_gemma(kv_heads: int, transposed: bool):
   """A decoder alone, as DeepMind's flat dictionaries have it; and what it means."""
   c = variants.DecoderConfig(12, 2, 20, 4, kv_heads, 5, vocab_size=256_000)
   rng = np.random.default_rng(3)
-  flat = {k: rng.normal(size=s).astype(np.float32) for k, s in variants.decoder_shapes(c).items()}
+  flat = {k: rng.normal(size=s).astype(np.float32) for k, s in tree.shapes(tree.decoder(c)).items()}
   table = flat["llm/embedder/input_embedding"]
   raw = {"transformer/embedder/input_embedding": np.pad(table, ((0, 128), (0, 0)))}
   raw["transformer/final_norm/scale"] = flat["llm/final_norm/scale"]

@@ -7,7 +7,7 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import formats, hf_config, names
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree
 from tests import toy
 from tests.checkpoint import toys
 
@@ -44,7 +44,7 @@ def spelled_here(model):
 def test_from_pretrained_finds_every_tensor_and_no_other(tmp_path, family, dtype):
   cfg, flat = toys.write(tmp_path / "x", family, dtype)
   found = spelled_here(load(tmp_path / "x", dtype))
-  slots = list(names.slots(variants.param_shapes(cfg), cfg.llm.post_norms))
+  slots = list(names.slots(tree.param_shapes(cfg), cfg.llm.post_norms))
   assert sorted(found) == sorted(s.theirs for s in slots)
   for s in slots:
     x = flat[s.ours] if s.layer is None else flat[s.ours][s.layer]
@@ -94,8 +94,8 @@ def test_bare_towers_that_transformers_saves(tmp_path):
   transformers.Gemma2ForCausalLM(config.text_config).save_pretrained(tmp_path / "llm")
   img, llm = formats.open(tmp_path / "img"), formats.open(tmp_path / "llm")
   assert img.config is None and llm.config is None
-  assert img.shapes == variants.image_shapes(cfg.img, None)
-  assert {n for n in llm.shapes} == set(variants.decoder_shapes(cfg.llm))
+  assert img.shapes == tree.shapes(tree.image(cfg.img, None))
+  assert {n for n in llm.shapes} == set(tree.decoder(cfg.llm))
 
 
 def configs(family):

@@ -210,7 +210,7 @@ def test_weights_sharded_over_eight_devices_give_the_same():
   mesh = sharding.make_mesh({"fsdp": -1})
   model, params = build()
   flat = sharding.flatten(params)
-  places = sharding.param_shardings({k: v.shape for k, v in flat.items()}, mesh, rules)
+  places = sharding.param_shardings(tree.plain(model.config), mesh, rules)
   spread = sharding.unflatten({k: jax.device_put(v, places[k]) for k, v in flat.items()})
   batch = take(prompts(), [0, 1, 2, 3, 4, 0, 1, 2])
   placed = sharding.put_batch(batch, mesh, rules)

@@ -9,7 +9,7 @@ import pytest
 from jax.interpreters import partial_eval
 
 from paligemma_jax import sharding
-from paligemma_jax.models import attention, flops, paligemma, variants
+from paligemma_jax.models import attention, flops, paligemma, tree, variants
 from paligemma_jax.structs import Batch
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import step
@@ -30,7 +30,7 @@ def batch(config: variants.ModelConfig) -> Batch:
 def params(config: variants.ModelConfig) -> dict:
   return {
     name: jax.ShapeDtypeStruct(shape, jnp.float32)
-    for name, shape in variants.param_shapes(config).items()
+    for name, shape in tree.param_shapes(config).items()
   }
 
 
@@ -93,7 +93,7 @@ def test_the_last_layer_computes_only_what_is_asked_for():
 def test_the_published_model_needs_what_is_known():
   c = variants.preset("paligemma-3b", res=224)
   weights = sum(p.weights for p in flops.forward(c, text_len=128))
-  total = sum(math.prod(shape) for shape in variants.param_shapes(c).values())
+  total = sum(math.prod(shape) for shape in tree.param_shapes(c).values())
   assert weights == pytest.approx(total, rel=1e-3)  # all but norms, biases and positions
   made = flops.train_step(c, batch_size=1, text_len=128)
   assert made.model == pytest.approx(5.53e12, rel=0.01)
@@ -159,9 +159,7 @@ def test_decoding_reads_every_weight_and_attends_to_the_whole_cache():
   config = toy.config()
   each = flops.decode_products(config, context=20)
   names = {p.name for p in each if p.has_weight}
-  assert names == {
-    n for n in variants.param_shapes(config) if n.startswith("llm/") and "norm" not in n
-  }
+  assert names == {n for n in tree.param_shapes(config) if n.startswith("llm/") and "norm" not in n}
   options = dict(batch_size=3, text_len=12)
   total = flops.decode(config, new_tokens=5, **options)  # the prompt gave the first
   context = config.img.num_tokens + 12 + 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paligemma_jax import sharding
-from paligemma_jax.models import paligemma, variants
+from paligemma_jax.models import paligemma, tree
 from tests import toy
 
 FAMILIES = ("paligemma", "paligemma2")
@@ -34,7 +34,7 @@ def test_init_gives_the_published_names_and_shapes(family):
   model, _ = build(family)
   abstract = jax.eval_shape(model.init, jax.random.key(0), *inputs())["params"]
   shapes = {k: v.shape for k, v in sharding.flatten(abstract).items()}
-  assert shapes == variants.param_shapes(model.config)
+  assert shapes == tree.param_shapes(model.config)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 
 # PaliGemma arXiv:2407.07726 and PaliGemma 2 arXiv:2412.03555; counted on the reference models.
 NUM_PARAMS = {
@@ -18,7 +18,7 @@ NUM_PARAMS = {
 @pytest.mark.parametrize("name", NUM_PARAMS)
 def test_parameter_counts(name):
   for res, want in zip((224, 448, 896), NUM_PARAMS[name], strict=True):
-    shapes = variants.param_shapes(variants.preset(name, res))
+    shapes = tree.param_shapes(variants.preset(name, res))
     assert sum(math.prod(s) for s in shapes.values()) == want
 
 
@@ -26,7 +26,7 @@ def test_parameter_counts(name):
 @pytest.mark.parametrize("name", NUM_PARAMS)
 def test_every_variant_is_recognised_from_its_shapes(name, res):
   config = variants.preset(name, res)
-  found = variants.recognise(variants.param_shapes(config))
+  found = variants.recognise(tree.param_shapes(config))
   assert found == config
   assert found.name == f"{name}-{res}"
 
@@ -35,7 +35,7 @@ def test_every_variant_is_recognised_from_its_shapes(name, res):
 @pytest.mark.parametrize("vocab_size", [257_216, 257_155, 256_000])
 def test_a_variant_is_recognised_with_any_vocabulary(name, vocab_size):
   config = variants.preset(name, vocab_size=vocab_size)
-  found = variants.recognise(variants.param_shapes(config))
+  found = variants.recognise(tree.param_shapes(config))
   assert found == config  # of the 28B: queries are scaled by 144^-0.5, not by 128^-0.5
   assert found.name == f"{name}-224"
 
@@ -46,14 +46,14 @@ def test_the_query_scale_of_27b_is_by_width_per_head():
 
 
 def test_a_missing_tensor_is_named():
-  shapes = variants.param_shapes(variants.preset("tiny"))
+  shapes = tree.param_shapes(variants.preset("tiny"))
   del shapes["img/pos_embedding"]
   with pytest.raises(KeyError, match="img/pos_embedding"):
     variants.recognise(shapes)
 
 
 def test_a_head_of_another_decoder_is_refused():
-  shapes = variants.param_shapes(variants.preset("paligemma2-3b"))
+  shapes = tree.param_shapes(variants.preset("paligemma2-3b"))
   shapes["img/head/kernel"] = (1152, 2048)
   with pytest.raises(ValueError, match=r"img/head/kernel has shape \[1152, 2048\].*\[1152, 2304\]"):
     variants.recognise(shapes)

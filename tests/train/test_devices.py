@@ -6,7 +6,7 @@ import pytest
 
 from paligemma_jax import sharding
 from paligemma_jax.configs import meshes
-from paligemma_jax.models import paligemma
+from paligemma_jax.models import paligemma, tree
 from paligemma_jax.structs import Batch
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import saved, setup, step
@@ -39,7 +39,7 @@ def train(mesh_name: str) -> tuple[list[float], step.TrainState]:
   flat = toy.flat_params(config)
   made = optimizers.make(flat, STEPS, lr=1e-3, schedules=((".*", {"warmup_steps": 2}),))
   start = lambda: step.init_state(sharding.unflatten(flat), made, seed=0)
-  shardings = saved.state_shardings(jax.eval_shape(start), mesh, rules)
+  shardings = saved.state_shardings(jax.eval_shape(start), tree.plain(config), mesh, rules)
   parts = setup.Parts(None, config, None, None, mesh=mesh, rules=rules, model=model)
   train_step = setup.jit_step(parts, made, shardings)
   losses = []

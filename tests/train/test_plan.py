@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from paligemma_jax import errors
-from paligemma_jax.models import flops, variants
+from paligemma_jax.models import flops, tree, variants
 from paligemma_jax.train import chips, plan, search, targets
 from tests import toy
 from tests.train import toy_run
@@ -50,7 +50,7 @@ def with_chip(devices: int = 1, memory: float = CHIP.memory) -> targets.Target:
 
 
 def test_the_state_is_what_the_shapes_say():
-  size = 4 * sum(math.prod(shape) for shape in variants.param_shapes(MODEL).values())
+  size = 4 * sum(math.prod(shape) for shape in tree.param_shapes(MODEL).values())
   known = plan.state_bytes(make())
   assert known["params"] == known["gradients"] == size
   assert 2 * size < known["optimizer"] < 2 * size + 100  # two moments, counters

@@ -3,7 +3,7 @@
 import pytest
 
 from paligemma_jax import errors
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import recipes
 
@@ -13,7 +13,7 @@ def resolve(**train):
 
 
 def trainable(model, **train):
-  names = variants.param_shapes(model)
+  names = tree.param_shapes(model)
   got = resolve(**train)
   rules = dict(schedules=got["rules"], otherwise=got["otherwise"])
   return optimizers.make(names, 10, lr=1.0, **rules).trainable
@@ -34,7 +34,7 @@ def test_what_is_given_goes_first():
 
 def test_what_trains():
   model = variants.preset("paligemma-3b")
-  assert len(trainable(model)) == len(variants.param_shapes(model))
+  assert len(trainable(model)) == len(tree.param_shapes(model))
   assert set(trainable(model, recipe="head_only")) == {"img/head/kernel", "img/head/bias"}
   assert set(trainable(model, recipe="attention_sgd")) == {
     "llm/layers/attn/q_einsum/w",
@@ -49,7 +49,7 @@ def test_what_trains():
 def test_a_schedule_of_the_user_s_may_cover_everything(recipe):
   model = variants.preset("paligemma-3b")
   rules = {"mine": {"params": "llm/.*", "decay_type": "linear"}, "rest": {"params": ".*"}}
-  assert set(trainable(model, recipe=recipe, schedules=rules)) == set(variants.param_shapes(model))
+  assert set(trainable(model, recipe=recipe, schedules=rules)) == set(tree.param_shapes(model))
   with pytest.raises(errors.UserError, match='"img/.*" never applies'):
     trainable(model, recipe=recipe, schedules={**rules, "late": {"params": "img/.*"}})
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from paligemma_jax.models import flops, variants
+from paligemma_jax.models import flops, tree, variants
 from paligemma_jax.train import speed
 
 
@@ -16,7 +16,7 @@ class Chip:
 
 def work(kind, dtype="bfloat16"):
   config = variants.preset("paligemma-3b")
-  names = tuple(variants.param_shapes(config))
+  names = tuple(tree.param_shapes(config))
   return speed.Work(config, 64, 32, names, (Chip(kind),) * 4, dtype)
 
 
