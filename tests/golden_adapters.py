@@ -7,7 +7,9 @@ import json
 import os
 import pathlib
 
+import ml_dtypes  # noqa: F401  (without it safetensors knows no bfloat16)
 import numpy as np
+import safetensors.numpy
 
 DIR = pathlib.Path(
   os.environ.get("PALIGEMMA_GOLDEN_ADAPTERS")
@@ -58,3 +60,38 @@ def base(entry: dict) -> pathlib.Path:
 def folder(entry: dict, name: str) -> pathlib.Path:
   """The folder of an adapter: a spelling of one, or the only one over a quantised base."""
   return DIR / entry["folder"] if "folder" in entry else DIR / "adapters" / name
+
+
+def tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+  """The tensors of all shards of a folder, by the names that transformers 5 has in memory."""
+  found = {}
+  for path in sorted(folder.glob("*.safetensors")):
+    found |= safetensors.numpy.load_file(path)
+  return {_in_memory(name): x for name, x in found.items()}
+
+
+def _in_memory(name: str) -> str:
+  name = name.removeprefix("model.")
+  name = name.replace("language_model.model.", "language_model.")
+  return "model." + name.replace("vision_tower.vision_model.", "vision_tower.")
+
+
+def quantised(stored: dict[str, np.ndarray]) -> dict[str, tuple[dict, tuple[str, int, bool]]]:
+  """Module -> (its tensors by the ends of their names, (kind, block, double)), as bitsandbytes has them.
+
+  The JSON of a state is under "state".
+  """
+  found = {}
+  for name in stored:
+    if name.endswith(".SCB"):
+      module = name.removesuffix(".SCB")
+      parts = {"weight": stored[f"{module}.weight"], "SCB": stored[name]}
+      found[module] = parts, ("int8", 64, False)
+    elif name.endswith(".weight.absmax"):
+      module = name.removesuffix(".weight.absmax")
+      parts = {"weight": stored[f"{module}.weight"], **below(stored, f"{module}.weight.")}
+      state = next(k for k in parts if k.startswith("quant_state."))
+      parts["state"] = json.loads(bytes(parts.pop(state)))
+      kind, block = parts["state"]["quant_type"], parts["state"]["blocksize"]
+      found[module] = parts, (kind, block, "nested_absmax" in parts)
+  return found
