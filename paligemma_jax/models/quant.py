@@ -6,7 +6,6 @@ linear map [out, in], as PyTorch lays it. Every function takes NumPy or JAX, als
 and returns its kind, with the same bits: checkpoints are read and written without JAX.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -14,6 +13,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Float
+
+from paligemma_jax.models import tree
 
 # The 16 values of a code, times the block's largest absolute value. Source: bitsandbytes 0.50
 # (NF4: quantiles of a normal distribution; FP4: sign, 2 bits exponent, 1 bit mantissa, divided by 12).
@@ -25,28 +26,11 @@ BOOKS = {
   "fp4": np.concatenate([_FP4_HALF, np.float32([0]), -_FP4_HALF[1:]]),
   "int4": (np.arange(16, dtype=np.float32) - 8) / np.float32(7),
 }
-KINDS = ("int8", *BOOKS)
-NESTED = 256  # scales in a block of double quantisation
 _TINY = np.finfo(np.float32).tiny
 _PIECE = 2**15  # values that NumPy works on at a time
 
 
-@dataclasses.dataclass(frozen=True)
-class Quant:
-  """A form of quantised weights.
-
-  Attributes:
-    kind: "int8", one scale for each output; or "nf4", "fp4", "int4", one for each block.
-    block: weights in a block; blocks run over the matrix row after row.
-    double: whether the scales are codes of 8 bits themselves.
-  """
-
-  kind: str
-  block: int = 64
-  double: bool = False
-
-
-def quantise(matrix: Float[Array | np.ndarray, "out in"], quant: Quant) -> dict:
+def quantise(matrix: Float[Array | np.ndarray, "out in"], quant: tree.Quant) -> dict:
   """The codes and scales of a matrix.
 
   The weights are taken as float32 whatever their dtype; int8 sees them rounded to float16, as
@@ -72,7 +56,9 @@ def quantise(matrix: Float[Array | np.ndarray, "out in"], quant: Quant) -> dict:
   parts = {}
   if quant.double:
     values = absmax - (offset := _mean(absmax))
-    absmax, nested = _by_pieces(_nested_codes, _blocks(values, NESTED), values.size % NESTED)
+    absmax, nested = _by_pieces(
+      _nested_codes, _blocks(values, tree.NESTED), values.size % tree.NESTED
+    )
     absmax, parts = absmax.reshape(-1)[: values.size], {"nested": nested, "offset": offset}
   codes = codes.reshape(-1)[: -(-total // 2)]
   return {
@@ -96,17 +82,9 @@ def widen(parts: dict, shape: tuple[int, int]) -> Float[Array | np.ndarray, "out
     absmax = _widened_scales(parts)
   kind = next(k for k in BOOKS if k in parts)
   values = _values(parts[kind].reshape(-1), BOOKS[kind])
-  block = block_size(shape, absmax.size)
+  block = tree.block_size(parts[kind].shape, parts["absmax"].shape)
   blocks = _blocks(values[:total], block) * absmax.reshape(-1, 1).astype(np.float32)
   return blocks.reshape(-1)[:total].reshape(shape)
-
-
-def block_size(shape: tuple[int, int], count: int) -> int:
-  """Weights in a block, a power of two, of a matrix with `count` blocks."""
-  block = 32
-  while -(-shape[0] * shape[1] // block) > count:
-    block *= 2
-  return block
 
 
 def dynamic_map(signed: bool) -> np.ndarray:
@@ -267,7 +245,7 @@ def _widened_scales(parts):
   codes = parts["absmax"].reshape(-1)
   xp = _namespace(codes)
   values = xp.take(xp.asarray(dynamic_map(signed=True)), codes.astype(np.int32))
-  scales = _product(_blocks(values, NESTED), parts["nested"][:, None])
+  scales = _product(_blocks(values, tree.NESTED), parts["nested"][:, None])
   return scales.reshape(-1)[: codes.size] + parts["offset"]
 
 

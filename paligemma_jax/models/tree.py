@@ -228,7 +228,7 @@ def form_of(shapes: Mapping[str, tuple[int, ...]]) -> Form:
     base, _, part = name.rpartition("/")
     if part in KINDS:
       scales = shapes[f"{base}/absmax"]
-      block = 64 if part == "int8" else _block(shape, scales)
+      block = 64 if part == "int8" else block_size(shape, scales)
       quant[base] = Quant(part, block, f"{base}/nested" in shapes)
     elif base.endswith(".lora") and part == "a":
       dora, bias = (f"{base}/{k}" in shapes for k in ("m", "bias"))
@@ -236,7 +236,7 @@ def form_of(shapes: Mapping[str, tuple[int, ...]]) -> Form:
   return Form(quant, adapters)
 
 
-def _block(codes: tuple[int, ...], scales: tuple[int, ...]) -> int:
+def block_size(codes: tuple[int, ...], scales: tuple[int, ...]) -> int:
   """Values that share a scale, from the shapes of packed codes and of scales: a power of two."""
   values, blocks = 2 * math.prod(codes[-2:]), math.prod(scales[-2:])
   return next(b for b in (2**i for i in range(4, 13)) if -(-values // b) <= blocks)

@@ -7,16 +7,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from paligemma_jax.models import quant
+from paligemma_jax.models import quant, tree
 from tests import golden_adapters
 
 FORMS = [
-  quant.Quant("int8"),
-  quant.Quant("nf4"),
-  quant.Quant("nf4", 64, True),
-  quant.Quant("fp4"),
-  quant.Quant("int4"),
-  quant.Quant("int4", 32),
+  tree.Quant("int8"),
+  tree.Quant("nf4"),
+  tree.Quant("nf4", 64, True),
+  tree.Quant("fp4"),
+  tree.Quant("int4"),
+  tree.Quant("int4", 32),
 ]
 # Blocks within rows, across rows, an incomplete one, an odd number of values, more than 256 blocks.
 SHAPES = [(6, 128), (64, 72), (5, 90), (7, 45), (130, 192)]
@@ -80,7 +80,7 @@ def test_codes_and_scales_are_those_of_bitsandbytes(name):
   matrices, stored, _ = golden(name)
   assert len(stored) == golden_adapters.QUANT[name]["modules"]
   for module, (tensors, form) in stored.items():
-    form = quant.Quant(*form)
+    form = tree.Quant(*form)
     parts, _ = both(matrices[module].astype(np.float32), form)
     wanted = expected(tensors, form, parts)
     if form.kind == "int8":
@@ -95,7 +95,7 @@ def test_widened_weights_are_those_of_bitsandbytes(name):
   matrices, stored, wide = golden(name)
   for module, (tensors, form) in stored.items():
     shape = matrices[module].shape
-    form = quant.Quant(*form)
+    form = tree.Quant(*form)
     parts = expected(tensors, form, quant.quantise(np.zeros(shape, np.float32), form))
     np.testing.assert_array_equal(quant.widen(parts, shape), wide[module], err_msg=module)
     np.testing.assert_array_equal(jitted_widen(parts, shape), wide[module], err_msg=module)
@@ -113,15 +113,18 @@ def test_compiled_code_and_numpy_give_the_same_bits(form, shape):
   matrix = gaussian(*shape) * np.float32(0.02)
   parts, wide = both(matrix, form)
   assert wide.dtype == np.float32 and wide.shape == shape
-  for x in (parts["absmax"], parts[form.kind]):
-    assert x.ndim == 2 or form.kind == "int8"
+  leaf = tree.Leaf(shape, (None, None), 0, (1,))
+  wanted = tree.quantised(leaf, form)
+  assert {k: (x.shape, x.dtype) for k, x in wanted.items()} == {
+    k: (x.shape, x.dtype.name) for k, x in parts.items()
+  }
 
 
 @pytest.mark.parametrize(
   "form, error",  # measured with bitsandbytes
-  [(quant.Quant("int8"), 0.008)]
-  + [(quant.Quant("nf4", 64, double), 0.092) for double in (False, True)]
-  + [(quant.Quant("fp4"), 0.122)],
+  [(tree.Quant("int8"), 0.008)]
+  + [(tree.Quant("nf4", 64, double), 0.092) for double in (False, True)]
+  + [(tree.Quant("fp4"), 0.122)],
   ids=str,
 )
 def test_error_on_gaussian_weights(form, error):
@@ -133,7 +136,7 @@ def test_error_on_gaussian_weights(form, error):
 @pytest.mark.parametrize("block", [32, 64])
 def test_error_of_int4_is_that_of_equal_steps(block):
   matrix = gaussian(64, 2048)
-  parts = quant.quantise(matrix, quant.Quant("int4", block))
+  parts = quant.quantise(matrix, tree.Quant("int4", block))
   step = np.sqrt(np.square(parts["absmax"].astype(float)).mean()) / 7
   off = quant.widen(parts, matrix.shape) - matrix
   assert np.sqrt(np.square(off).mean()) == pytest.approx(step / np.sqrt(12), rel=0.02)
@@ -153,26 +156,26 @@ def test_zeros_stay_zeros(form, shape):
 def test_codes_of_a_block_of_zeros_are_those_of_bitsandbytes():
   zeros = np.zeros((2, 64), np.float32)
   for kind, byte in (("nf4", 0x77), ("fp4", 0), ("int4", 0x88)):
-    assert (quant.quantise(zeros, quant.Quant(kind))[kind] == byte).all()
+    assert (quant.quantise(zeros, tree.Quant(kind))[kind] == byte).all()
 
 
 def test_first_of_two_codes_is_in_the_high_half():
   row = np.array([[1, -1] + [0] * 62], np.float32)
-  assert quant.quantise(row, quant.Quant("nf4"))["nf4"][0, 0] == 0xF0
+  assert quant.quantise(row, tree.Quant("nf4"))["nf4"][0, 0] == 0xF0
 
 
 def test_of_two_values_as_near_the_lower_one_is_taken():
   book = quant.BOOKS["nf4"]
   middles = (book[1:] + book[:-1]) / np.float32(2)
   row = np.concatenate([[1], middles, np.zeros(48)])[None].astype(np.float32)
-  codes = quant.quantise(row, quant.Quant("nf4"))["nf4"][0]
+  codes = quant.quantise(row, tree.Quant("nf4"))["nf4"][0]
   halves = np.stack([codes >> 4, codes & 15], 1).reshape(-1)
   np.testing.assert_array_equal(halves[1:16], np.arange(15))
 
 
 def test_int4_takes_the_nearest_of_fifteen_values_of_its_rounded_scale():
   matrix = gaussian(8, 96)
-  parts = quant.quantise(matrix, quant.Quant("int4", 32))
+  parts = quant.quantise(matrix, tree.Quant("int4", 32))
   blocks = matrix.reshape(8, 3, 32)
   scale = np.abs(blocks).max(-1).astype(ml_dtypes.bfloat16)
   np.testing.assert_array_equal(parts["absmax"], scale)
