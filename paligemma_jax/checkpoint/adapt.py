@@ -78,7 +78,9 @@ def changed(src: source.Source, model: Mapping[str, Any]) -> source.Source:
   arrays = {
     n: x if x.dtype == src.dtypes[n] else lazy.Cast(x, src.dtypes[n]) for n, x in arrays.items()
   }
-  return source.Source(src.path, src.format, arrays, config, src.assets, src.meta, src.verify)
+  return source.Source(
+    src.path, src.format, arrays, config, src.assets, src.meta, src.verify, src.quantised
+  )
 
 
 def fitted(src: source.Source, config: variants.ModelConfig, extend_vocab: bool = False) -> dict:

@@ -148,22 +148,24 @@ def weight_map(index: pathlib.Path) -> dict[str, str]:
 
 
 def quantisation(config: dict) -> str | None:
-  """What a config.json says of quantised weights, in a few words; None when it says nothing."""
+  """How a config.json says that weights are quantised that are not read; None when it does not.
+
+  Of bitsandbytes the tensors tell, see `bnb`.
+  """
   for key in ("quantization_config", "compression_config", "quantization"):
     for part in (config, config.get("text_config") or {}, config.get("vision_config") or {}):
       if d := part.get(key):
-        return _quantised(d if isinstance(d, dict) else {"quant_method": d}, key == "quantization")
+        d = d if isinstance(d, dict) else {"quant_method": d}
+        if d.get("quant_method") != "bitsandbytes":
+          return _quantised(d, key == "quantization")
   return None
 
 
 def _quantised(d: dict, of_mlx: bool) -> str:
   of_mlx = of_mlx or "quant_method" not in d and "group_size" in d  # MLX writes both keys
   said = ["MLX" if of_mlx else str(d.get("quant_method", "an unnamed method"))]
-  keys = ["bits", "load_in_4bit", "load_in_8bit", "format", "fmt"]
-  for key in keys + ["bnb_4bit_quant_type"] * bool(d.get("load_in_4bit")):
-    if d.get(key) is True:
-      said.append(key.removeprefix("load_in_"))
-    elif d.get(key):
+  for key in ("bits", "format", "fmt"):
+    if d.get(key):
       said.append(f"{d[key]} bits" if key == "bits" else str(d[key]))
   if kind := d.get("quant_type"):  # torchao: a word, or a dictionary of configs by module
     default = kind.get("default", kind) if isinstance(kind, dict) else kind

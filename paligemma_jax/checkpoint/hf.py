@@ -14,6 +14,7 @@ import numpy as np
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import (
   atomic,
+  bnb,
   contents,
   hf_config,
   hf_keys,
@@ -40,8 +41,9 @@ def open(path: str) -> source.Source:
   """Opens a folder of PaliGemma, or of a Gemma or SigLIP for initialisation.
 
   Raises:
-    UserError: config.json is damaged or of another model, the weights are quantised or in two sets,
-      shards are missing or damaged, tensors are missing, unexpected or mis-shaped.
+    UserError: config.json is damaged or of another model, the weights are in two sets or quantised
+      by other than bitsandbytes, shards are missing or damaged, tensors are missing, unexpected or
+      mis-shaped.
   """
   folder = pathlib.Path(path)
   assets = source.find_assets(folder)
@@ -56,13 +58,13 @@ def open(path: str) -> source.Source:
     raise contents.unread(path, quantised)
   tensors = shards.read_folder(folder, source.ASSETS)
   _check_kind(tensors, str(path))
-  found, spelled = _normalised(tensors, str(path))
+  found, spelled = _normalised(bnb.joined(tensors, str(path)), str(path))
   head = found.pop(names.HEAD, None)
   if head is None and not config.tied:
     raise errors.UserError(
       f"{path}: tie_word_embeddings is false, but there is no lm_head.weight; was it lost in saving?"
     )
-  arrays = _assemble(found, spelled, config, str(path))
+  arrays, quantised = _assemble(found, spelled, config, str(path))
   table = found.get(names.TABLE)
   return source.Source(
     path,
@@ -72,13 +74,13 @@ def open(path: str) -> source.Source:
     assets,
     stored.get(META) or {},
     lambda: _check_tied(head, table, str(path)),
+    quantised,
   )
 
 
 # Ends of names -> what left them. Some tools say in the names alone that weights are quantised.
 _KINDS = (
   (r"\.lora_.*|\.base_layer\..*|\.modules_to_save\..*", "an adapter of peft, not merged"),
-  (r"\.(absmax|nested_absmax|quant_map|SCB)|\.quant_state\..*", "bitsandbytes"),
   (r"\.(qweight|qzeros|g_idx)", "GPTQ or AWQ"),
   (r"\.(scales|biases)", "MLX"),
   (r"\.weight_(packed|scale|scale_inv|zero_point|shape)", "fp8 or compressed-tensors"),
@@ -123,7 +125,8 @@ def _wanted(config: hf_config.Read, found) -> dict[str, tuple[int, ...]]:
   return tree.shapes(tree.decoder(config.llm))
 
 
-def _assemble(found, spelled, config: hf_config.Read, where: str) -> dict[str, lazy.Array]:
+def _assemble(found, spelled, config: hf_config.Read, where: str):
+  """Returns (our name -> array, our name -> codes of those that are quantised)."""
   ours = _wanted(config, found)
   post_norms = bool(config.llm and config.llm.post_norms)
   slots = list(names.slots(ours, post_norms))
@@ -138,16 +141,19 @@ def _assemble(found, spelled, config: hf_config.Read, where: str) -> dict[str, l
     {spelled.get(n, names.published(n)): shape for n, shape in wanted.items()},
     "Do config.json and the weights belong together?",
   )
-  parts = {}
+  parts, matrices = {}, {}
   for s in slots:
     x = found[s.theirs]
+    matrices.setdefault(s.ours, {})[s.index] = x
     if s.theirs == names.TABLE:
       whole = lazy.Part(x, slice(0, config.llm.vocab_size))
     else:
       whole = names.from_theirs(s, x)
     whole = lazy.computable(whole)
     parts.setdefault(s.ours, {}).setdefault(s.layer, {})[s.part] = whole
-  return {name: _join(parts[name]) for name in ours}
+  arrays = {name: _join(parts[name]) for name in ours}
+  weights = {name: bnb.weight(matrices[name]) for name in ours}
+  return arrays, {name: weight for name, weight in weights.items() if weight}
 
 
 def _join(layers: dict) -> lazy.Array:

@@ -20,6 +20,7 @@ _HARMLESS = {
   " _auto_class license tokenizer_class processor_class unsloth_version unsloth_fixed"
   f" _from_model_config {META} {VOCAB_SIZE}",
   "the dtype is that of the tensors": "torch_dtype dtype use_bfloat16",
+  "the tensors tell what bitsandbytes quantised": "quantization_config",
   "how it is computed, not what": "_attn_implementation attn_implementation use_cache"
   " _attn_implementation_autoset _attn_implementation_internal _experts_implementation"
   " _experts_implementation_internal experts_implementation _flash_attn_2_enabled torchscript"

@@ -91,6 +91,16 @@ class Stored(Array):
     assert math.prod(shape) == math.prod(self.shape)
     return Stored(self.file, self.offset, self.dtype, shape, self.on_read)
 
+  @property
+  def raw(self) -> "Stored":
+    """The bytes themselves, uint8."""
+    return Stored(self.file, self.offset, np.uint8, (self.nbytes,))
+
+  def view(self, dtype) -> "Stored":
+    """The same bytes as another dtype, on one axis."""
+    size = self.nbytes // np.dtype(dtype).itemsize
+    return Stored(self.file, self.offset, dtype, (size,))
+
   def read(self, index: Index) -> np.ndarray:
     """See `Array.read`. Reads runs of at least `MIN_RUN` bytes where the box allows it."""
     if not self.shape:
@@ -138,10 +148,12 @@ class Opaque(Array):
 
   Attributes:
     code: what its file calls the dtype.
+    raw: its bytes.
   """
 
-  def __init__(self, where: str, code: str, shape: Sequence[int]):
+  def __init__(self, where: str, code: str, shape: Sequence[int], raw: Stored):
     self.where, self.code, self.dtype, self.shape = where, code, np.dtype(np.void), tuple(shape)
+    self.raw = raw
 
   def read(self, index: Index) -> np.ndarray:
     """Raises a UserError."""

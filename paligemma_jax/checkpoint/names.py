@@ -108,6 +108,11 @@ class Slot(NamedTuple):
   split: tuple[int, ...]  # `shape` with joined axes apart
   axes: tuple[int, ...]  # ours = theirs.reshape(split).transpose(axes)
 
+  @property
+  def index(self) -> tuple[int, ...]:
+    """Where it stands in the stack of ours."""
+    return tuple(i for i in (self.layer, self.part) if i is not None)
+
 
 def slots(shapes: dict[str, tuple[int, ...]], post_norms: bool) -> Iterator[Slot]:
   """Every tensor of the Hugging Face side of a model, decoder first, layer by layer.

@@ -94,7 +94,8 @@ def _check_order(spans: list[tuple[int, int, str]], size: int):
 def _tensor(file: lazy.File, name: str, entry: dict, start: int) -> lazy.Array:
   (begin, end), shape, code = entry["data_offsets"], entry["shape"], entry["dtype"]
   if code not in _DTYPES:
-    return lazy.Opaque(f"{file.path}: {name}", code, shape)
+    raw = lazy.Stored(file, start + begin, np.uint8, (end - begin,))
+    return lazy.Opaque(f"{file.path}: {name}", code, shape, raw)
   if math.prod(shape) * _DTYPES[code].itemsize != end - begin:
     raise ValueError(f"{name} has {end - begin} bytes, not those of {code} {shape}")
   return lazy.Stored(file, start + begin, _DTYPES[code], shape)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import lazy
+from paligemma_jax.checkpoint import bnb, lazy
 from paligemma_jax.models import variants
 
 # Files that belong to the processor; they travel with the weights in every format.
@@ -36,6 +36,8 @@ class Source:
     arrays: flat name -> lazy array, layers stacked.
     assets: tokenizer and preprocessing files found in or beside it, name -> bytes.
     meta: what was stored with the weights besides (step, …); {} if nothing.
+    quantised: flat name -> its codes, of weights that are stored in few bits; `arrays` has the float32
+      values of the same.
   """
 
   def __init__(
@@ -47,9 +49,11 @@ class Source:
     assets: dict[str, bytes] | None = None,
     meta: dict[str, Any] | None = None,
     verify: Callable[[], None] = lambda: None,
+    quantised: Mapping[str, bnb.Weight] | None = None,
   ):
     self.path, self.format, self.arrays, self.config = str(path), format, dict(arrays), config
     self.assets, self.meta, self._verify = assets or {}, meta or {}, verify
+    self.quantised = dict(quantised or {})
 
   def __repr__(self):
     name = self.config.name if self.config else "part of a model"

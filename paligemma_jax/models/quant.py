@@ -14,18 +14,9 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Float
 
-from paligemma_jax.models import tree
+from paligemma_jax.models import codebooks, tree
 
-# The 16 values of a code, times the block's largest absolute value. Source: bitsandbytes 0.50
-# (NF4: quantiles of a normal distribution; FP4: sign, 2 bits exponent, 1 bit mantissa, divided by 12).
-_NF4_BITS = """bf800000 bf3239b1 bf066b30 beca32a0 be91a24d be3d353f bdba7871 00000000
-  3da2faff 3e24cae3 3e7c04dd 3ead033a 3ee1a4b8 3f1007ab 3f3913b3 3f800000"""
-_FP4_HALF = np.float32([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4])
-BOOKS = {
-  "nf4": np.array([int(bits, 16) for bits in _NF4_BITS.split()], np.uint32).view(np.float32),
-  "fp4": np.concatenate([_FP4_HALF, np.float32([0]), -_FP4_HALF[1:]]),
-  "int4": (np.arange(16, dtype=np.float32) - 8) / np.float32(7),
-}
+dynamic_map = codebooks.dynamic_map
 _TINY = np.finfo(np.float32).tiny
 _PIECE = 2**15  # values that NumPy works on at a time
 
@@ -78,37 +69,23 @@ def widen(parts: dict, shape: tuple[int, int]) -> Float[Array | np.ndarray, "out
   absmax, total = parts["absmax"], shape[0] * shape[1]
   if "int8" in parts:  # 1/127 in float32; the order of the products counts
     return parts["int8"] * absmax[:, None] * np.float32(1 / 127)
-  if "nested" in parts:
-    absmax = _widened_scales(parts)
-  kind = next(k for k in BOOKS if k in parts)
-  values = _values(parts[kind].reshape(-1), BOOKS[kind])
+  absmax = scales(parts)
+  kind = next(k for k in codebooks.BOOKS if k in parts)
+  values = _values(parts[kind].reshape(-1), codebooks.BOOKS[kind])
   block = tree.block_size(parts[kind].shape, parts["absmax"].shape)
-  blocks = _blocks(values[:total], block) * absmax.reshape(-1, 1).astype(np.float32)
+  blocks = _blocks(values[:total], block) * absmax.reshape(-1, 1)
   return blocks.reshape(-1)[:total].reshape(shape)
 
 
-def dynamic_map(signed: bool) -> np.ndarray:
-  """The 256 values, sorted, of bitsandbytes' 8-bit codes with a moving exponent, float32.
-
-  Of each power of ten from 1e-6 to 1 the interval 0.1 … 1 is cut into equal parts, twice as many as
-  of the one below; their centres, 0 and 1 are the values. Source: 8-bit optimizers, arXiv:2110.02861.
-
-  Args:
-    signed: -0.99… to 1; else 0 to 1 with twice as many parts.
-  """
-  values = [np.float32([0, 1])]
-  for exponent in range(7):
-    edges = _linspace(2 ** (exponent + (not signed)))
-    centres = np.float32(10.0 ** (exponent - 6)) * ((edges[:-1] + edges[1:]) / np.float32(2))
-    values += [centres, -centres] if signed else [centres]
-  return np.sort(np.concatenate(values))
-
-
-def _linspace(parts: int) -> np.ndarray:
-  """0.1 … 1 as PyTorch computes it: from both ends, product and sum rounded once."""
-  start, end = np.float32(0.1), np.float32(1)
-  step, i = np.float64((end - start) / np.float32(parts)), np.arange(parts + 1)
-  return np.where(2 * i < parts + 1, start + step * i, end - step * (parts - i)).astype(np.float32)
+def scales(parts: dict):
+  """float32 scales of blocks, in the shape of "absmax"."""
+  if "nested" not in parts:
+    return parts["absmax"].astype(np.float32)
+  codes = parts["absmax"].reshape(-1)
+  xp = _namespace(codes)
+  values = xp.take(xp.asarray(codebooks.dynamic_map(signed=True)), codes.astype(np.int32))
+  wide = _product(_blocks(values, tree.NESTED), parts["nested"][:, None])
+  return (wide.reshape(-1)[: codes.size] + parts["offset"]).reshape(parts["absmax"].shape)
 
 
 def _namespace(x):
@@ -156,8 +133,8 @@ def _int4_codes(blocks, kind: str, is_rest: bool = False):
 
 def _book_codes(blocks, kind: str, is_rest: bool = False):
   scaled, absmax = _scaled(blocks, is_rest)
-  order = np.argsort(BOOKS[kind], stable=True)
-  codes = _nearest(scaled, BOOKS[kind][order])
+  order = np.argsort(codebooks.BOOKS[kind], stable=True)
+  codes = _nearest(scaled, codebooks.BOOKS[kind][order])
   if kind == "fp4":  # its codes are not in the order of their values
     xp = _namespace(blocks)
     codes = xp.take(xp.asarray(order.astype(np.uint8)), codes.astype(np.int32))
@@ -166,7 +143,7 @@ def _book_codes(blocks, kind: str, is_rest: bool = False):
 
 def _nested_codes(blocks, is_rest: bool = False):
   scaled, absmax = _scaled(blocks, is_rest)
-  xp, values = _namespace(blocks), dynamic_map(signed=True)
+  xp, values = _namespace(blocks), codebooks.dynamic_map(signed=True)
   middles = xp.asarray((values[:-1] + values[1:]) / np.float32(2))
   return xp.searchsorted(middles, scaled).astype(np.uint8), absmax
 
@@ -239,14 +216,6 @@ def _selected(codes, book: np.ndarray):
     is_set = codes & (1 << bit) != 0
     values = [jnp.where(is_set, odd, even) for even, odd in zip(values[::2], values[1::2])]
   return values[0]
-
-
-def _widened_scales(parts):
-  codes = parts["absmax"].reshape(-1)
-  xp = _namespace(codes)
-  values = xp.take(xp.asarray(dynamic_map(signed=True)), codes.astype(np.int32))
-  scales = _product(_blocks(values, tree.NESTED), parts["nested"][:, None])
-  return scales.reshape(-1)[: codes.size] + parts["offset"]
 
 
 def _mean(x):

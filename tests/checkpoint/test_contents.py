@@ -163,27 +163,6 @@ QUANTISED = {  # as the tools write it into config.json -> words
     {"quantization_config": {"quant_method": "torchao", "quant_type": "int8_weight_only"}},
     "torchao, int8_weight_only",
   ),
-  "bitsandbytes": (
-    {
-      "quantization_config": {
-        "quant_method": "bitsandbytes",
-        "load_in_4bit": True,
-        "load_in_8bit": False,
-        "bnb_4bit_quant_type": "nf4",
-      }
-    },
-    "bitsandbytes, 4bit, nf4",
-  ),
-  "bitsandbytes, 8 bits": (
-    {
-      "quantization_config": {
-        "quant_method": "bitsandbytes",
-        "load_in_8bit": True,
-        "bnb_4bit_quant_type": "fp4",
-      }
-    },
-    "bitsandbytes, 8bit",
-  ),
   "GPTQ": ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq, 4 bits"),
   "AWQ": ({"quantization_config": {"quant_method": "awq", "bits": 4}}, "awq, 4 bits"),
   "fp8": ({"quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}, "fp8, e4m3"),

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from paligemma_jax.models import quant, tree
+from paligemma_jax.models import codebooks, quant, tree
 from tests import golden_adapters
 
 FORMS = [
@@ -104,7 +104,7 @@ def test_widened_weights_are_those_of_bitsandbytes(name):
 @pytest.mark.parametrize("signed, key", [(True, "qmap1"), (False, "qmap2")])
 def test_dynamic_maps_are_those_of_bitsandbytes(signed, key):
   wanted = golden_adapters.arrays("quant/adam8bit")[key]
-  np.testing.assert_array_equal(quant.dynamic_map(signed), wanted)
+  np.testing.assert_array_equal(codebooks.dynamic_map(signed), wanted)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -165,7 +165,7 @@ def test_first_of_two_codes_is_in_the_high_half():
 
 
 def test_of_two_values_as_near_the_lower_one_is_taken():
-  book = quant.BOOKS["nf4"]
+  book = codebooks.BOOKS["nf4"]
   middles = (book[1:] + book[:-1]) / np.float32(2)
   row = np.concatenate([[1], middles, np.zeros(48)])[None].astype(np.float32)
   codes = quant.quantise(row, tree.Quant("nf4"))["nf4"][0]
@@ -185,9 +185,9 @@ def test_int4_takes_the_nearest_of_fifteen_values_of_its_rounded_scale():
   np.testing.assert_array_equal(codes, nearest)
 
 
-@pytest.mark.parametrize("kind", quant.BOOKS)
+@pytest.mark.parametrize("kind", codebooks.BOOKS)
 def test_choices_on_bits_give_the_values_of_the_table(kind):
-  book = quant.BOOKS[kind]
+  book = codebooks.BOOKS[kind]
   codes = np.arange(256, dtype=np.uint8)
   wanted = np.stack([book[codes >> 4], book[codes & 15]], 1)
   np.testing.assert_array_equal(quant._selected(jax.numpy.asarray(codes), book), wanted)
