@@ -57,6 +57,11 @@ def base(entry: dict) -> pathlib.Path:
   return DIR / entry["base"]
 
 
+def vocab_size(entry: dict) -> int:
+  """The rows of its table that are no padding."""
+  return next(b["vocab_size"] for b in BASES.values() if b["folder"] == entry["base"])
+
+
 def folder(entry: dict, name: str) -> pathlib.Path:
   """The folder of an adapter: a spelling of one, or the only one over a quantised base."""
   return DIR / entry["folder"] if "folder" in entry else DIR / "adapters" / name

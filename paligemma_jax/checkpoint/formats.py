@@ -4,13 +4,15 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import (
   atomic,
+  bnb,
+  bnb_save,
   contents,
   hf,
   lazy,
@@ -123,6 +125,8 @@ def save(
   before_commit: Callable[[], None] = lambda: None,
   report: Callable[[int], None] = lambda nbytes: None,
   origin: str | None = None,
+  quant: tree.Quant | None = None,
+  quantised: Mapping[str, bnb.Weight] | None = None,
 ):
   """Writes a checkpoint, one slice after the other, whole or not at all.
 
@@ -138,10 +142,13 @@ def save(
     before_commit: called before the files are put in place; may raise.
     report: called with the bytes of every slice written.
     origin: where the tensors come from, for messages about them; None: "the model".
+    quant: one of `bnb_save.FORMS`: writes a folder that bitsandbytes reads as quantised, all matrices
+      but the table. From what is read in `dtype`, as transformers does.
+    quantised: our name -> codes, see `Source.quantised`; those of the form asked for are copied.
 
   Raises:
-    UserError: the destination is taken, a tensor is mis-shaped or not finite, a setting cannot be
-      expressed in the format.
+    UserError: the destination is taken, a tensor is mis-shaped or not finite, a setting or form cannot
+      be expressed in the format.
   """
   path = str(path)
   format = format or ("npz" if path.endswith(".npz") else "hf")
@@ -158,7 +165,13 @@ def save(
     n: lazy.FLOATS[dtype] if dtype else np.dtype(read(n, 0 if tree.is_stacked(n) else None).dtype)
     for n in tree.param_shapes(config)
   }
-  plan = stream.Plan(origin or "the model", dtypes, before_commit, report)
+  if quant is not None and (format != "hf" or quant not in bnb_save.FORMS.values()):
+    raise errors.UserError(
+      f"{quant.spelled} cannot be written as {format}; what can be is hf with one of "
+      f"{', '.join(bnb_save.FORMS)}"
+    )
+  origin = origin or "the model"
+  plan = stream.Plan(origin, dtypes, before_commit, report, quant, quantised or {})
   FORMATS[format].save(path, read, config, assets, meta or {}, plan)
 
 
@@ -169,6 +182,7 @@ def convert(
   dtype: str | None = None,
   progress: bool = True,
   assets: dict[str, bytes] | None = None,
+  quant: str | None = None,
 ):
   """Copies a whole model from one format to another, or to another dtype.
 
@@ -179,6 +193,7 @@ def convert(
     dtype: "float32", "bfloat16" or "float16"; None as stored.
     progress: whether to draw a progress bar on a terminal.
     assets: files that replace the source's of the same name, or are added.
+    quant: a key of `bnb_save.FORMS`, the form of a folder for bitsandbytes; None: floats.
 
   Raises:
     UserError: as `open` and `save`; also when the source is a tower alone or damaged.
@@ -209,4 +224,6 @@ def convert(
       before_commit=src.verify,
       report=bar.update,
       origin=src.path,
+      quant=bnb_save.form(quant) if quant else None,
+      quantised=src.quantised,
     )

@@ -4,7 +4,10 @@ Read in every spelling of the names that was ever written, single or sharded, wh
 Gemma or SigLIP alone. Written under the names published in 2024, which every release reads.
 """
 
+import collections
+import functools
 import json
+import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +18,7 @@ from paligemma_jax import errors
 from paligemma_jax.checkpoint import (
   atomic,
   bnb,
+  bnb_save,
   contents,
   hf_config,
   hf_keys,
@@ -186,29 +190,43 @@ def save(
   plan: stream.Plan,
 ):
   """Writes a folder, slice by slice; see `formats.save`."""
-  sizes = {}
-  shapes = tree.param_shapes(config)
-  for name, shape in shapes.items():
-    sizes[plan.dtypes[name].name] = sizes.get(plan.dtypes[name].name, 0) + int(np.prod(shape))
+  matrices = tree.matrices(config) if plan.quant else {}
+  sizes = collections.Counter()
+  for name, shape in tree.param_shapes(config).items():
+    sizes[plan.dtypes[name].name] += 0 if name in matrices else math.prod(shape)
   dtype = max(sizes, key=sizes.get)
   vocab_size = config.llm.vocab_size
   image = min(added_tokens.image_id(added_tokens.read(assets), vocab_size), vocab_size)
   stored = hf_config.write(config, dtype, image) | ({META: meta} if meta else {})
+  if plan.quant:
+    stored["quantization_config"] = bnb_save.settings(plan.quant, dtype)
   rows = hf_config.rows(vocab_size, image)
-  tensors = [
-    shards.Tensor(*_target(slot, rows, plan), _pieces(slot, read, shapes, rows, plan))
-    for slot in names.slots(shapes, config.llm.post_norms)
-  ]
   with atomic.new(path, folder=True) as folder:
     for name, data in assets.items():
       (folder / name).write_bytes(data)
-    shards.write_folder(folder, tensors)
+    shards.write_folder(folder, list(_tensors(read, config, rows, dtype, plan)))
     _write_json(folder / "config.json", stored)
     ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
     _write_json(folder / "generation_config.json", {"_from_model_config": True, **ids})
-    card = _CARD.format(name=config.name, dtype=dtype, **_described(config))
+    kind = f"{dtype}, {plan.quant.spelled} (bitsandbytes)" if plan.quant else dtype
+    card = _CARD.format(name=config.name, dtype=kind, **_described(config))
     (folder / "README.md").write_text(card)
     plan.before_commit()
+
+
+def _tensors(read, config, rows: int, dtype: str, plan: stream.Plan) -> Iterator[shards.Tensor]:
+  shapes = tree.param_shapes(config)
+  matrices = tree.matrices(config) if plan.quant else {}
+  # The tensors of a matrix are written one after the other, and all come from its codes.
+  codes = functools.lru_cache(maxsize=1)(lambda slot: _codes(slot, read, shapes, plan))
+  for slot in names.slots(shapes, config.llm.post_norms):
+    if slot.ours in matrices:
+      made = functools.partial(codes, slot)
+      place = names.published(slot.theirs), slot.shape
+      yield from bnb_save.tensors(*place, plan.quant, dtype, made)
+    else:
+      pieces = _pieces(slot, read, shapes, rows, plan)
+      yield shards.Tensor(*_target(slot, rows, plan), pieces)
 
 
 def _target(slot: names.Slot, rows: int, plan: stream.Plan):
@@ -219,13 +237,35 @@ def _target(slot: names.Slot, rows: int, plan: stream.Plan):
 
 
 def _pieces(slot: names.Slot, read, shapes, rows: int, plan: stream.Plan) -> Iterator[np.ndarray]:
-  x = read(slot.ours, slot.layer)
-  stream.check_shape(plan, slot.ours, slot.layer, x, shapes[slot.ours])
   if slot.theirs == names.TABLE:
+    x = read(slot.ours, slot.layer)
+    stream.check_shape(plan, slot.ours, slot.layer, x, shapes[slot.ours])
     yield from _table(x, rows, plan)
   else:
-    x = np.asarray(x if slot.part is None else x[slot.part])
-    yield names.to_theirs(slot, stream.cast(plan, slot.ours, slot.layer, x))
+    yield _whole(slot, read, shapes, plan)
+
+
+def _whole(slot: names.Slot, read, shapes, plan: stream.Plan) -> np.ndarray:
+  """A tensor of theirs in the dtype of the plan."""
+  x = read(slot.ours, slot.layer)
+  stream.check_shape(plan, slot.ours, slot.layer, x, shapes[slot.ours])
+  x = np.asarray(x if slot.part is None else x[slot.part])
+  return names.to_theirs(slot, stream.cast(plan, slot.ours, slot.layer, x))
+
+
+def _codes(slot: names.Slot, read, shapes, plan: stream.Plan) -> bnb.Parts:
+  """Codes and scales of a matrix: those that there are, else made from its floats."""
+  from paligemma_jax.models import quant  # imports JAX
+
+  weight = plan.quantised.get(slot.ours)
+  if weight and weight.quant == plan.quant:
+    parts = weight.read(slot.index)
+    plan.report(math.prod(slot.shape) * plan.dtypes[slot.ours].itemsize)
+    if not lazy.is_finite(quant.scales(parts)):
+      raise source.non_finite(plan.where, slot.ours, slot.layer)
+    return parts
+  matrix = _whole(slot, read, shapes, plan)
+  return quant.quantise(np.ascontiguousarray(matrix, np.float32), plan.quant)
 
 
 def _table(x, rows: int, plan: stream.Plan) -> Iterator[np.ndarray]:

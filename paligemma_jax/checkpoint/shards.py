@@ -26,6 +26,7 @@ _DTYPES = {
   "F16": lazy.FLOATS["float16"],
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_CODES |= {np.dtype(np.uint8): "U8", np.dtype(np.int8): "I8"}  # of quantised weights
 
 
 def read(path: pathlib.Path) -> dict[str, lazy.Array]:
@@ -181,9 +182,8 @@ def _split(tensors: list[Tensor], limit: int) -> Iterator[list[Tensor]]:
 
 def _write(path: pathlib.Path, tensors: list[Tensor]):
   # Wider ones first, so that every tensor is aligned to its element.
-  tensors = sorted(tensors, key=lambda t: -t.dtype.itemsize)
   header, end = {"__metadata__": {"format": "pt"}}, 0
-  for t in tensors:
+  for t in sorted(tensors, key=lambda t: -t.dtype.itemsize):
     entry = {"dtype": _CODES[t.dtype], "shape": list(t.shape)}
     header[t.name] = {**entry, "data_offsets": [end, end := end + t.nbytes]}
   text = json.dumps(header, separators=(",", ":")).encode()
@@ -191,8 +191,9 @@ def _write(path: pathlib.Path, tensors: list[Tensor]):
   with open(path, "wb") as f:
     f.write(len(text).to_bytes(8, "little"))
     f.write(text)
-    for t in tensors:
-      start = f.tell()
+    data = f.tell()
+    for t in tensors:  # in the order given, in which those of one matrix follow each other
+      start = f.seek(data + header[t.name]["data_offsets"][0])
       for piece in t.pieces:
         f.write(stream.as_bytes(piece))
       assert f.tell() - start == t.nbytes, t.name

@@ -1,12 +1,13 @@
 """What every writer does with every slice: check it, cast it, report it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from paligemma_jax import errors
-from paligemma_jax.checkpoint import lazy, source
+from paligemma_jax.checkpoint import bnb, lazy, source
+from paligemma_jax.models import tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +19,16 @@ class Plan:
     dtypes: our name -> dtype on disk.
     before_commit: called when all is written and before it is put in place; may raise.
     report: called with the bytes of every slice written.
+    quant: the form of all matrices; None: as floats.
+    quantised: our name -> codes to write instead of quantising, where they are of that form.
   """
 
   where: str
   dtypes: dict[str, np.dtype]
   before_commit: Callable[[], None] = lambda: None
   report: Callable[[int], None] = lambda nbytes: None
+  quant: tree.Quant | None = None
+  quantised: Mapping[str, bnb.Weight] = dataclasses.field(default_factory=dict)
 
 
 def check_shape(plan: Plan, name: str, layer: int | None, x, shape: tuple[int, ...]):

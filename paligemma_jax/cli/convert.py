@@ -3,10 +3,12 @@
   paligemma convert paligemma-3b-pt-224.npz pt_224/ --tokenizer tokenizer.model
   paligemma convert runs/mine mine.npz --dtype bfloat16
   paligemma convert pt_448.npz mine.npz --set final_logits_softcap=30 --set resize=bicubic
+  paligemma convert pt_224.npz pt_224_nf4/ --quant nf4 --dtype bfloat16
 
 DST ending in .npz means big_vision; a folder means Hugging Face unless --to says otherwise. One
 slice of a tensor is in memory at a time, and DST appears when it is complete. --set says what the
-shapes cannot tell; it is stored in DST and used when that is opened.
+shapes cannot tell; it is stored in DST and used when that is opened. --quant writes a folder that
+transformers opens with bitsandbytes; SRC may be one.
 """
 
 import argparse
@@ -39,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as stored"
   )
   parser.add_argument(
+    "--quant",
+    metavar="KIND",
+    help="quantise all matrices but the table for bitsandbytes: int8, nf4, nf4-dq (scales in 8 bits"
+    " too), fp4, fp4-dq; default: floats",
+  )
+  parser.add_argument(
     "--set",
     metavar="KEY=VALUE",
     action="append",
@@ -65,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     hub_files.PROCESSOR, None
   )  # what it says is written in the spelling of release 4
   assets = {**source.assets, **processor.to_files()}  # the mask codec goes along
-  formats.convert(source, args.dst, to=args.to, dtype=args.dtype, assets=assets)
+  formats.convert(source, args.dst, to=args.to, dtype=args.dtype, assets=assets, quant=args.quant)
   print(f"{args.dst}: {source.config.name}")
   if args.to == "hf" or not (args.to or args.dst.endswith(".npz")):
     print(f"paligemma: {_ALPHA_NOTES[processor.alpha]}", file=sys.stderr)

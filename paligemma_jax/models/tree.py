@@ -67,6 +67,12 @@ class Quant(NamedTuple):
   block: int = 64  # values that share a scale; of int8, a row does
   double: bool = False  # whether the scales of nf4 and fp4 are in 8 bits themselves
 
+  @property
+  def spelled(self) -> str:
+    """As users say it: "nf4-dq", "int4-32"."""
+    block = "" if self.block == 64 else f"-{self.block}"
+    return self.kind + block + "-dq" * self.double
+
 
 class Adapter(NamedTuple):
   """The form of a low-rank adapter: arXiv:2106.09685; DoRA arXiv:2402.09353."""
