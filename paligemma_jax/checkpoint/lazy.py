@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
@@ -204,6 +204,35 @@ class Stacked(Array):
     out = np.empty([s.stop - s.start for s in index], self.dtype)
     for i, part in enumerate(self.parts[first]):
       out[i] = part.read(rest)
+    return out
+
+
+class Patched(Array):
+  """`base` with other arrays at some places of its first axes.
+
+  Args:
+    base: of any dtype.
+    parts: place -> array of the shape of `base[place]`. All places are of one length; () stands for
+      the whole.
+    dtype: of the result; None as `base`.
+  """
+
+  def __init__(
+    self, base: Array, parts: Mapping[tuple[int, ...], Array], dtype: np.dtype | None = None
+  ):
+    self.base, self.parts, self.depth = base, dict(parts), len(next(iter(parts)))
+    self.shape, self.dtype = base.shape, np.dtype(dtype or base.dtype)
+
+  def read(self, index: Index) -> np.ndarray:
+    """See `Array.read`. Elements that are not replaced are read from `base`."""
+    first, rest = index[: self.depth], index[self.depth :]
+    out = np.empty([s.stop - s.start for s in index], self.dtype)
+    for place in np.ndindex(out.shape[: self.depth]):
+      at = tuple(s.start + i for s, i in zip(first, place))
+      if at in self.parts:
+        out[place] = self.parts[at].read(rest)
+      else:
+        out[place] = self.base[(*at, *rest)]
     return out
 
 

@@ -79,6 +79,7 @@ _NORMS = {
 }
 TABLE = "language_model.embed_tokens.weight"
 PATCHES = "vision_tower.embeddings.patch_embedding.weight"
+POSITIONS = "vision_tower.embeddings.position_embedding.weight"
 HEAD = "lm_head.weight"  # the tied output matrix, never written
 
 # Tensors that hold nothing of the model: buffers of old releases, and what a bare SigLIP has beside
@@ -107,6 +108,12 @@ class Slot(NamedTuple):
   part: int | None  # index on the next one
   split: tuple[int, ...]  # `shape` with joined axes apart
   axes: tuple[int, ...]  # ours = theirs.reshape(split).transpose(axes)
+  rows: int  # how many axes of `split` are joined in the first axis of `shape`
+
+  @property
+  def index(self) -> tuple[int, ...]:
+    """Place of its numbers on the first axes of ours."""
+    return tuple(i for i in (self.layer, self.part) if i is not None)
 
   @property
   def index(self) -> tuple[int, ...]:
@@ -151,6 +158,7 @@ def _slot(row, shape, layer) -> Slot:
     part=part,
     split=tuple(sizes[k] for k in letters),
     axes=tuple(letters.index(k) for k in left.split()),
+    rows=len(groups[0]),
   )
 
 

@@ -160,11 +160,11 @@ def write_folder(folder: pathlib.Path, tensors: list[Tensor], max_shard: int = M
   """Writes `model.safetensors`, or shards of at most `max_shard` bytes with their index."""
   shards = list(_split(tensors, max_shard))
   if len(shards) == 1:
-    return _write(folder / "model.safetensors", shards[0])
+    return write(folder / "model.safetensors", shards[0])
   weight_map = {}
   for i, shard in enumerate(shards, 1):
     file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-    _write(folder / file, shard)
+    write(folder / file, shard)
     weight_map |= {t.name: file for t in shard}
   index = {"metadata": {"total_size": sum(t.nbytes for t in tensors)}, "weight_map": weight_map}
   (folder / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
@@ -180,7 +180,8 @@ def _split(tensors: list[Tensor], limit: int) -> Iterator[list[Tensor]]:
   yield shard
 
 
-def _write(path: pathlib.Path, tensors: list[Tensor]):
+def write(path: pathlib.Path, tensors: list[Tensor]):
+  """Writes one file."""
   # Wider ones first, so that every tensor is aligned to its element.
   header, end = {"__metadata__": {"format": "pt"}}, 0
   for t in sorted(tensors, key=lambda t: -t.dtype.itemsize):

@@ -47,6 +47,19 @@ def test_a_box_reads_only_its_own_bytes(stored, monkeypatch):
   assert sum(read) == 2 * 8 * 2 * 4
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_elements_that_stand_for_others_are_read_instead_of_them(stored, key):
+  x, y = stored
+  wanted = x.astype(np.float64)
+  wanted[2, 3], wanted[3, 5] = x[0, 1], x[1, 0]
+  patched = lazy.Patched(
+    y, {(2, 3): lazy.Part(y, (0, 1)), (3, 5): lazy.Part(y, (1, 0))}, np.float64
+  )
+  np.testing.assert_array_equal(patched[key], wanted[key])
+  assert patched.dtype == patched[key].dtype == np.float64
+  np.testing.assert_array_equal(lazy.Patched(y, {(): lazy.Moved(y, (0, 1, 2, 3))})[key], x[key])
+
+
 def test_parts_of_parts(stored):
   x, y = stored
   part = lazy.Part(lazy.Part(y, np.s_[1:4, 2]), np.s_[1, 2:5])
