@@ -135,7 +135,9 @@ def open(folder: str | pathlib.Path, config: variants.ModelConfig) -> Adapter:
   layout = _layout(found, spelled, config, settings)
   wanted = _wanted(found, layout, config)
   if settings.bias != "none" and not any(name.endswith(".bias") for name in found):
-    advice = f'Older releases of peft lose biases; "bias": "none" in {peft_config.FILE} does without'
+    advice = (
+      f'Older releases of peft lose biases; "bias": "none" in {peft_config.FILE} does without'
+    )
   else:
     advice = f"It should be an adapter of modules of {config.name}; its base was {settings.base}"
   source.compare(
@@ -244,7 +246,7 @@ def _wanted(found, layout: lora.Lora, config) -> dict[str, tuple[int, ...]]:
   wanted = {name: lora.slots(config)[name].shape for name in layout.replaced}
   for path, size in layout.modules.items():
     parts = lora.tensors(lora.modules(config)[path], size.rank)
-    wanted |= {parts[k].theirs: parts[k].shape for k in layout.kinds}
+    wanted |= {parts[k].theirs: parts[k].shape for k in layout.kinds if k in parts}
   if lora.TABLE in layout.modules:
     rows, name = config.llm.vocab_size, f"{lora.TABLE}.{lora.TABLE_ENDS['a']}"
     shape = found[name].shape if name in found else ()

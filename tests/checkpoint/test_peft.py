@@ -431,6 +431,7 @@ REFUSED = [
   (dict(bias="some"), None, "damaged.*bias"),
   (dict(use_dora=True), None, "missing.*lora_magnitude_vector"),
   (dict(lora_bias=True), None, "missing.*lora_B.bias"),
+  (dict(target_modules=["embed_tokens", "q_proj"], use_dora=True), None, "embed_tokens.lora_emb"),
   (dict(bias="lora_only"), None, "missing.*Older releases of peft lose biases"),
   (dict(modules_to_save=["multi_modal_projector"]), None, "2 missing.*projector"),
   ({}, without("layers.0.self_attn.q_proj.lora_B"), "2 missing.*q_proj.lora_B"),
