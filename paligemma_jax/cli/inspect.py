@@ -1,7 +1,8 @@
 """What a checkpoint is: variant, resolution, dtype, settings, assets, every parameter and its size.
 
 Reads headers only, so a file of 12 GB takes as long as a small one. CKPT is an npz, a Hugging Face
-folder or Hub id, an Orbax checkpoint, or a workdir (its newest complete checkpoint).
+folder or Hub id, an Orbax checkpoint, or a workdir (its newest complete checkpoint). Of quantised
+weights it tells the form (nf4-dq: 4 bits, scales in 8) and the bytes of codes and scales.
 
   paligemma inspect runs/seed0 runs/seed1 runs/seed2
 
@@ -73,8 +74,14 @@ def _dtypes(source) -> list[str]:
   """Names of the dtypes, the one with most values first."""
   counts = collections.Counter()
   for name, shape in source.shapes.items():
-    counts[str(source.dtypes[name])] += math.prod(shape)
+    counts[_dtype(source, name)] += math.prod(shape)
   return [name for name, _ in counts.most_common()]
+
+
+def _dtype(source, name: str) -> str:
+  """What a parameter is stored as: a dtype, or the form of a quantised one."""
+  weight = source.quantised.get(name)
+  return weight.quant.spelled if weight else str(source.dtypes[name])
 
 
 def _setting(value) -> str:
@@ -103,12 +110,17 @@ def _count(shapes) -> int:
 
 
 def _bytes(source) -> int:
-  return sum(math.prod(s) * source.dtypes[n].itemsize for n, s in source.shapes.items())
+  return sum(_size(source, name) for name in source.shapes)
+
+
+def _size(source, name: str) -> int:
+  """Bytes of a parameter as it is stored."""
+  return (source.quantised.get(name) or source.arrays[name]).nbytes
 
 
 def _parameters(source) -> list[tuple[str, ...]]:
   """One row for each tensor in the published order, sums for the two halves."""
-  shapes, dtypes = source.shapes, source.dtypes
+  shapes = source.shapes
   order = list(tree.param_shapes(source.config)) if source.config else sorted(shapes)
   order = [n for n in order if n in shapes] + [n for n in shapes if n not in order]
   rows = [("name", "dtype", "shape", "parameters", "size")]
@@ -116,8 +128,8 @@ def _parameters(source) -> list[tuple[str, ...]]:
     count = num_bytes = 0
     for name in (n for n in order if n.split("/")[0] == half):
       n = math.prod(shapes[name])
-      text, size = " x ".join(map(str, shapes[name])) or "scalar", n * dtypes[name].itemsize
-      rows.append((name, str(dtypes[name]), text, f"{n:,}", runtime.size(size)))
+      text, size = " x ".join(map(str, shapes[name])) or "scalar", _size(source, name)
+      rows.append((name, _dtype(source, name), text, f"{n:,}", runtime.size(size)))
       count, num_bytes = count + n, num_bytes + size
     rows.append((f"{half} (all)", "", "", f"{count:,}", runtime.size(num_bytes)))
   return rows

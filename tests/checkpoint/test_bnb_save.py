@@ -7,7 +7,7 @@ import pytest
 
 from paligemma_jax import errors
 from paligemma_jax.checkpoint import bnb_save, formats, shards
-from paligemma_jax.cli import main
+from paligemma_jax.cli import main, runtime
 from paligemma_jax.models import quant, tree
 from tests import golden_adapters, toy
 from tests.checkpoint import toys
@@ -133,3 +133,18 @@ def test_the_command_line_quantises(tmp_path, capsys):
   assert {weight.quant.spelled for weight in weights} == {"nf4-dq"}
   assert main.main(["convert", f"{tmp_path}/x.npz", f"{tmp_path}/z", "--quant", "q4_k_m"]) == 2
   assert "is no form" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", golden_adapters.QUANT)
+def test_inspect_tells_the_form_and_the_bytes_of_codes_and_scales(name, capsys):
+  folder = golden_adapters.DIR / "quant" / name
+  assert not main.main(["inspect", str(folder)])
+  shown = capsys.readouterr().out
+  stored = golden_adapters.quantised(golden_adapters.tensors(folder))
+  module = "model.multi_modal_projector.linear"
+  keys = ("weight", "absmax", "nested_absmax", "SCB")
+  size = sum(x.nbytes for key, x in stored[module][0].items() if key in keys)
+  size += 4 * stored[module][1][2]  # the offset, which lies in the JSON
+  row = next(line.split() for line in shown.splitlines() if line.startswith("img/head/kernel"))
+  assert row[1] == spelled(name)
+  assert " ".join(row[-2:]) == runtime.size(size)
