@@ -185,11 +185,11 @@ def _read_4bit(codes: lazy.Array, parts: Mapping[str, lazy.Array]) -> Matrix:
   wanted = {key: leaf.shape for key, leaf in wanted.items()}
   if codes.raw.nbytes != math.prod(wanted[kind]):
     raise _Wrong(f"it has {codes.raw.nbytes} bytes, not those of {shape} in 4 bits")
-  _check_map(parts, "weight.quant_map", kind)
+  _check_map(parts, "weight.quant_map", codebooks.BOOKS[kind])
   stored = {kind: codes.raw}
   count = math.prod(wanted["absmax"])
   if double:
-    _check_map(parts, "weight.nested_quant_map", "nested")
+    _check_map(parts, "weight.nested_quant_map", codebooks.dynamic_map(signed=True))
     if (size := state.get("nested_blocksize", int)) != tree.NESTED:
       raise _Wrong(f"its nested_blocksize is {size}; {tree.NESTED} is read")
     stored["absmax"] = parts["weight.absmax"].raw
@@ -235,10 +235,9 @@ def _scales(parts: Mapping[str, lazy.Array], key: str, count: int) -> lazy.Store
   return x.reshape((count,))
 
 
-def _check_map(parts: Mapping[str, lazy.Array], key: str, name: str):
-  wanted = codebooks.dynamic_map(signed=True) if name == "nested" else codebooks.BOOKS[name]
+def _check_map(parts: Mapping[str, lazy.Array], key: str, wanted: np.ndarray):
   x = parts[key]
   if x.dtype != np.float32 or x.shape != wanted.shape:
     raise _Wrong(f"its {key} is {list(x.shape)} of {_dtype(x)}, not {len(wanted)} of float32")
   if not np.allclose(x[:], wanted, rtol=0, atol=_MAP_ERROR):
-    raise _Wrong(f"its {key} has other values than {name} has in bitsandbytes")
+    raise _Wrong(f"its {key} has other values than bitsandbytes uses")

@@ -115,11 +115,6 @@ class Slot(NamedTuple):
     """Place of its numbers on the first axes of ours."""
     return tuple(i for i in (self.layer, self.part) if i is not None)
 
-  @property
-  def index(self) -> tuple[int, ...]:
-    """Where it stands in the stack of ours."""
-    return tuple(i for i in (self.layer, self.part) if i is not None)
-
 
 def slots(shapes: dict[str, tuple[int, ...]], post_norms: bool) -> Iterator[Slot]:
   """Every tensor of the Hugging Face side of a model, decoder first, layer by layer.

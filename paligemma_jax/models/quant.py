@@ -35,7 +35,7 @@ def quantise(matrix: Float[Array | np.ndarray, "out in"], quant: tree.Quant) -> 
     float32[ceil(blocks / 256)] and "offset" float32[].
   """
   out, width = matrix.shape
-  matrix = matrix.astype(np.float32)
+  matrix = matrix if matrix.dtype == np.float32 else matrix.astype(np.float32)
   if quant.kind == "int8":
     codes, absmax = _by_pieces(_int8_codes, matrix)
     return {"int8": codes, "absmax": absmax}

@@ -284,6 +284,12 @@ def _make_folder():
   )
 
 
+def _make_quantised():
+  _make_checkpoint("one")
+  for form in ("nf4-dq", "int8"):
+    formats.convert("one", form, quant=form, progress=False)
+
+
 def _make_tokenizers():
   _make_jsonl()
   for name in ("tokenizer.model", "tokenizer.json"):
@@ -412,6 +418,10 @@ KINDS = types.MappingProxyType({
   })),
   "safetensors": Kind(_make_folder, _READ, damaged({
     "hf/model-*": _READ, "hf/*.index.json": _READ, "one/*.safetensors": ["inspect one", "convert one out.npz"],
+  })),
+  "quantised": Kind(_make_quantised, ["inspect int8", "convert nf4-dq out.npz"], damaged({
+    f"{form}/*{end}": [f"inspect {form}", f"convert {form} out.npz"]
+    for form in ("nf4-dq", "int8") for end in (".safetensors", "g.json")
   })),
   "config.json": Kind(_make_folder, _READ, damaged({
     "hf/config.json": _READ, "one/config.json": ["inspect one", "convert one out.npz"],
