@@ -88,7 +88,7 @@ def _train():
   t.lr = 0.0  # 0: the recipe's
   t.weight_decay = 0.0  # decoupled and not multiplied by lr, as the reference
   t.wd_mults = ((".*/kernel$", 1.0),)  # (regex, factor), …; these are the image tower's alone
-  t.optimizer = ""  # "adam", "sgd", "adafactor"; "": the recipe's
+  t.optimizer = ""  # "adam", "adam8bit", "sgd", "adafactor"; "": the recipe's
   t.b1, t.b2 = 0.9, 0.999
   t.mu_dtype = ""  # of Adam's first moment and SGD's momentum; "": the parameters'
   t.momentum = 0.0  # of SGD; 0: none, as the reference

@@ -169,6 +169,12 @@ def is_stacked(name: str) -> bool:
   return name.startswith((BLOCKS, LAYERS))
 
 
+def stack_of(name: str) -> int:
+  """So many axes at the front of a parameter only repeat: `Leaf.stack`, known by the name alone."""
+  pairs = ("attn/kv_einsum/", "mlp/gating_einsum")  # keys and values, gate and up
+  return is_stacked(name) + name.removeprefix(LAYERS).startswith(pairs)
+
+
 def formed(config: variants.ModelConfig, form: Form) -> dict[str, Leaf]:
   """The tree of `plain` with weights in few bits and adapters, in the order of `plain`."""
   leaves = {}

@@ -3,8 +3,8 @@
 The chain is big_vision's (optax.py), over the parameters that are not frozen; the frozen ones are
 not part of its trees at all, so they hold no state and no gradient:
 
-    clip by global norm -> adam | sgd | adafactor -> * lr -> * lr_mults -> + weight decay * param
-    -> * schedule -> * -1
+    clip by global norm -> adam | adam8bit | sgd | adafactor -> * lr -> * lr_mults
+    -> + weight decay * param -> * schedule -> * -1
 
 Hence weight decay is scaled by the schedule but not by the learning rate, and it meets only what is
 called `kernel`: the image tower and the head, never the decoder.
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from paligemma_jax import errors
-from paligemma_jax.train import schedule
+from paligemma_jax.train import adam8bit, schedule
 
 Rules = Sequence[
   tuple[str, Any]
@@ -185,6 +185,7 @@ def scale_by_adafactor(
 
 TRANSFORMS: dict[str, Callable[..., optax.GradientTransformation]] = {
   "adam": lambda b1, b2, mu_dtype, **_: optax.scale_by_adam(b1, b2, mu_dtype=mu_dtype),
+  "adam8bit": lambda b1, b2, **_: adam8bit.scale_by_adam8bit(b1, b2),
   "sgd": lambda mu_dtype, momentum, **_: (
     optax.trace(momentum, accumulator_dtype=mu_dtype) if momentum else optax.identity()
   ),

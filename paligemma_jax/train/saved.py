@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paligemma_jax import sharding
 from paligemma_jax.models import tree
-from paligemma_jax.train import step
+from paligemma_jax.train import adam8bit, step
 
 
 def to_tree(state: step.TrainState) -> dict[str, Any]:
@@ -37,7 +37,8 @@ def from_tree(tree: dict[str, Any], like: step.TrainState) -> step.TrainState:
 def state_shardings(
   abstract: step.TrainState, leaves: Mapping[str, tree.Leaf], mesh: Mesh, rules: sharding.Rules
 ):
-  """A TrainState of NamedShardings: moments lie where their parameters lie, the rest everywhere.
+  """A TrainState of NamedShardings: moments and their scales lie where their parameters lie, the rest
+  everywhere.
 
   Args:
     abstract: shapes, as `jax.eval_shape` gives them.
@@ -51,8 +52,12 @@ def state_shardings(
   def of_moment(path, x):
     path = _path(path, "/")
     for name, leaf in leaves.items():
-      if x.shape == leaf.shape and path.endswith("/" + name):
-        return by_name[name]
+      if path.endswith("/" + name):
+        if x.shape == leaf.shape:
+          return by_name[name]
+        cut = adam8bit.cut(name, leaf.shape)
+        if cut and x.shape == cut.absmax_shape(leaf.shape):
+          return NamedSharding(mesh, cut.absmax_spec(leaf.shape, by_name[name].spec, mesh))
     return everywhere
 
   return step.TrainState(

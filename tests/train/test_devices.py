@@ -8,8 +8,8 @@ from paligemma_jax import sharding
 from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, tree
 from paligemma_jax.structs import Batch
+from paligemma_jax.train import adam8bit, saved, setup, step
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import saved, setup, step
 from tests import toy
 
 STEPS, BATCH = 20, 8
@@ -29,7 +29,7 @@ def random_batch(config):
   )
 
 
-def train(mesh_name: str) -> tuple[list[float], step.TrainState]:
+def train(mesh_name: str, optimizer: str = "adam") -> tuple[list[float], step.TrainState]:
   """The losses of 20 steps in float32, and the final state."""
   config = toy.config(vocab_size=1496)
   layout = meshes.get(mesh_name)
@@ -37,7 +37,8 @@ def train(mesh_name: str) -> tuple[list[float], step.TrainState]:
   mesh, rules = sharding.make_mesh(layout["axes"], devices), layout["rules"]
   model = paligemma.PaliGemma(config, rules=rules)
   flat = toy.flat_params(config)
-  made = optimizers.make(flat, STEPS, lr=1e-3, schedules=((".*", {"warmup_steps": 2}),))
+  schedules = ((".*", {"warmup_steps": 2}),)
+  made = optimizers.make(flat, STEPS, optimizer=optimizer, lr=1e-3, schedules=schedules)
   start = lambda: step.init_state(sharding.unflatten(flat), made, seed=0)
   shardings = saved.state_shardings(jax.eval_shape(start), tree.plain(config), mesh, rules)
   parts = setup.Parts(None, config, None, None, mesh=mesh, rules=rules, model=model)
@@ -83,8 +84,18 @@ def test_losses_do_not_depend_on_the_devices(name, one):
   assert mean.sharding == table.sharding  # moments lie where their parameters lie
 
 
-def test_a_state_survives_the_form_it_is_saved_in():
-  made = optimizers.make(toy.flat_params(toy.config()), 3, lr=1e-3, optimizer="adafactor")
+def test_losses_with_moments_of_8_bits_are_those_of_adam_within_1_percent(one, monkeypatch):
+  monkeypatch.setattr(adam8bit, "SMALLEST", 256)  # else the table alone is large enough
+  narrow, state = train("single", "adam8bit")
+  np.testing.assert_allclose(narrow, one, rtol=0.01)
+  codes = [x for x in jax.tree.leaves(state.opt_state) if x.dtype == np.uint8]
+  values = sum(x.size for x in jax.tree.leaves(state.params))
+  assert 1.9 * values < sum(x.size for x in codes) < 2 * values
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adam8bit"])
+def test_a_state_survives_the_form_it_is_saved_in(optimizer):
+  made = optimizers.make(toy.flat_params(toy.config()), 3, lr=1e-3, optimizer=optimizer)
   params = sharding.unflatten(toy.flat_params(toy.config()))
   state = step.init_state(params, made, seed=1)
   again = saved.from_tree(saved.to_tree(state), jax.eval_shape(lambda: state))

@@ -68,6 +68,9 @@ def test_bytes_of_3b():
   assert sgd.total < 7e9
   narrow = recipes.bytes_needed(model, "full", mu_dtype="bfloat16")
   assert narrow.optimizer == 6 * total + 8
+  codes = recipes.bytes_needed(model, "full", optimizer="adam8bit")
+  # two bytes a value, two scales of four bytes for 256; norms and biases, 0.2 M values, eight
+  assert codes.optimizer == pytest.approx((2 + 8 / 256) * total, rel=1e-3)
 
 
 def test_frozen_parameters_are_narrow_on_accelerators_only():
