@@ -24,6 +24,7 @@ _PUBLIC = {
   "UserError": "errors",
   "VLM": "vlm",
   "load": "vlm",
+  "with_adapter": "vlm",
   "generate": "vlm",
   "score": "vlm",
   "save": "vlm",

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from paligemma_jax import errors, exchange, sharding, structs
-from paligemma_jax.checkpoint import adapt, formats
+from paligemma_jax.checkpoint import adapt, adapted, formats
 from paligemma_jax.checkpoint import load as loading
 from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import grammar
 from paligemma_jax.decode import score as scoring
-from paligemma_jax.models import paligemma, variants, vqvae
+from paligemma_jax.models import paligemma, tree, variants, vqvae, weights
 from paligemma_jax.processing import processor as processing
 
 CODEC = "mask_codec.npz"  # the asset that holds the mask codec a model was trained with
@@ -36,6 +36,7 @@ class VLM:
   config: variants.ModelConfig  # dimensions and settings
   codec: dict | None = None  # parameters of `models.vqvae`, when the checkpoint carries one
   mesh: jax.sharding.Mesh | None = None  # where the parameters lie; None: one device
+  source: Any = dataclasses.field(default=None, repr=False)  # the opened checkpoint
 
 
 def load(
@@ -48,12 +49,14 @@ def load(
   tokenizer: str | os.PathLike | None = None,
   codec: str | os.PathLike | None = None,
   config: dict[str, Any] | None = None,
+  adapter: str | os.PathLike | None = None,
+  quant: str | None = None,
 ) -> VLM:
   """Loads a checkpoint of any format; variant, resolution and dtype are read off the files.
 
   Args:
     ckpt: a big_vision `.npz`, a Hugging Face folder or Hub id, an Orbax checkpoint, or a workdir
-      (its newest complete checkpoint).
+      (its newest complete checkpoint); of one that trained adapters, with its base.
     param_dtype: of the weights in memory, "float32", "bfloat16" or "float16"; None: as stored, on
       a CPU at least float32, which multiplies faster there.
     dtype: of the computation; None: bfloat16 on TPU and GPU, float32 on CPU.
@@ -65,11 +68,19 @@ def load(
     config: overrides of what shapes cannot tell: final_logits_softcap, attn_logits_softcap (0.0
       is off), sliding_window (0 is off), query_pre_attn_norm, resize, alpha; and res, in pixels, to
       resample the position embedding to.
+    adapter: a PEFT folder, or a run that trained adapters, to use beside the weights; see
+      `with_adapter` for several.
+    quant: the form of the weights in memory: "int8", "int4", "int4-32", "nf4" or "nf4-dq" (double
+      quantisation) for all but the table, "nf4:decoder" and the like for a part (docs/adapters.md);
+      "float": no few bits; None: as the checkpoint has them.
 
   Raises:
-    UserError: no such checkpoint, one that is incomplete or damaged, or an unknown setting.
+    UserError: no such checkpoint, one that is incomplete or damaged, or an unknown setting; an adapter
+      that does not belong to it.
   """
   source = formats.open(ckpt)
+  if adapter is not None:
+    source = adapted.with_adapter(source, os.fspath(adapter))
   if source.config is None:
     raise errors.UserError(
       f"{ckpt} holds only part of a model ({len(source.shapes)} tensors); a whole one is needed here"
@@ -79,10 +90,40 @@ def load(
   if mesh is None and len(jax.devices()) > 1:
     mesh = sharding.make_mesh({"data": 1, "fsdp": -1, "tensor": 1})
   rules = rules if mesh is not None else None
-  params = loading.load_params(source, model_config, param_dtype, mesh, rules)
+  forms = adapted.forms(source, model_config, quant)
+  params = loading.load_params(source, model_config, param_dtype, mesh, rules, quant=forms)
   model = paligemma.PaliGemma(model_config, dtype or default_dtype(), rules=rules)
   processor = make_processor(source, model_config, tokenizer, **preprocessing)
-  return VLM(model, params, processor, model_config, find_codec(source, codec), mesh)
+  return VLM(model, params, processor, model_config, find_codec(source, codec), mesh, source)
+
+
+def with_adapter(vlm: VLM, adapter: str | os.PathLike) -> VLM:
+  """The same model with an adapter beside its weights, which both share.
+
+      base = pg.load("paligemma2-3b-pt-448/", quant="nf4-dq")
+      birds, plants = (pg.with_adapter(base, run) for run in ("runs/birds", "runs/plants"))
+
+  Adapters of the same modules and rank run the same compiled programs.
+
+  Args:
+    vlm: from `load`, without an adapter.
+    adapter: a PEFT folder, or a run that trained adapters.
+
+  Raises:
+    UserError: there is no adapter, or it does not belong to the model.
+  """
+  if vlm.source is None:
+    raise errors.UserError(
+      "with_adapter takes a model that `load` returned: adapters are checked with its files"
+    )
+  source = adapted.with_adapter(vlm.source, os.fspath(adapter))
+  flat = sharding.flatten(vlm.params)
+  new = loading.load_adapter(source, vlm.config, flat, vlm.mesh, vlm.model.rules)
+  gone = [
+    n for n in flat if n.rpartition("/")[0] in new
+  ]  # a weight in few bits that has a new value
+  flat = {n: x for n, x in flat.items() if n not in gone} | new
+  return dataclasses.replace(vlm, params=sharding.unflatten(flat), source=source)
 
 
 def generate(
@@ -228,8 +269,10 @@ def save(
   Args:
     vlm: the model.
     path: `NAME.npz`, or a folder that does not exist yet or is empty.
-    format: "npz", "hf" or "orbax"; None: npz for a path that ends so, else hf.
-    dtype: "float32", "bfloat16" or "float16"; None: as in memory.
+    format: "npz", "hf" or "orbax": an adapter is merged, few bits become floats; "peft": the adapter
+      alone. None: npz for a path that ends so, else hf.
+    dtype: "float32", "bfloat16" or "float16"; None: as in memory, of what is not stored as it is there
+      float32.
 
   Raises:
     UserError: the destination exists, format or dtype is unknown, or the parameters lie on several
@@ -242,11 +285,32 @@ def save(
       " written by one; `paligemma convert` makes any format of the checkpoints that train writes"
     )
 
+  if format == "peft":
+    _save_adapter(vlm, path, dtype)
+    return
+  form, leaves = tree.form_of({n: x.shape for n, x in flat.items()}), tree.plain(vlm.config)
+  if tree.TABLE in form.adapters:
+    raise errors.UserError(
+      "an adapter of the table cannot be merged: the table is the output matrix as well; save it with"
+      ' format="peft"'
+    )
+
   def read(name: str, layer: int | None = None) -> np.ndarray:
-    x = flat[name] if layer is None else flat[name][layer]
-    return np.asarray(x)
+    if name not in form.quant and name not in form.adapters:
+      x = flat[name] if layer is None else flat[name][layer]
+      return np.asarray(x)
+    leaf = leaves[name]
+    w = weights.take(flat, name, layer)
+    return np.asarray(weights.published(w, leaf if layer is None else leaf.layer))
 
   formats.save(path, read, vlm.config, assets(vlm.processor, vlm.codec), dtype, format)
+
+
+def _save_adapter(vlm: VLM, path: str | os.PathLike, dtype: str | None) -> None:
+  """The folder of peft of the adapter beside a model; its numbers are those of its file."""
+  if vlm.source is None:
+    raise errors.UserError('format="peft" saves the adapter of a model that `load` returned')
+  adapted.save(vlm.source, os.fspath(path), dtype)
 
 
 def assets(processor: processing.Processor, codec: dict | None) -> dict[str, bytes]:

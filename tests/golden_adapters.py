@@ -75,6 +75,17 @@ def tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
   return {_in_memory(name): x for name, x in found.items()}
 
 
+def adapter_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+  """The tensors of an adapter, by the names that transformers 5 has in memory."""
+  found = safetensors.numpy.load_file(folder / "adapter_model.safetensors")
+  return {in_memory(name): x for name, x in found.items()}
+
+
+def in_memory(tensor: str) -> str:
+  """The name of an adapter's tensor, whatever release spelled it."""
+  return _in_memory(tensor.removeprefix("base_model.model."))
+
+
 def _in_memory(name: str) -> str:
   name = name.removeprefix("model.")
   name = name.replace("language_model.model.", "language_model.")

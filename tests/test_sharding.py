@@ -76,7 +76,7 @@ def test_what_cannot_be_split_as_meant_is_an_error(mesh, sizes, message):
 def test_the_audit_in_a_few_lines():
   layout = meshes.get("fsdp_tensor:4")
   mesh = jax.sharding.AbstractMesh((1, 2, 4), tuple(layout["axes"]))
-  lines = setup.check_shares(variants.preset("tiny"), mesh, layout["rules"])
+  lines = setup.check_shares(tree.plain(variants.preset("tiny")), mesh, layout["rules"])
   assert len(lines) == 4 and lines[0].startswith("parameters split over fsdp 2 and tensor 4: ")
   assert lines[-1].startswith("parameters whole on every device: ")
 

@@ -45,6 +45,10 @@ def base(res: int = 224, text_len: int = 128) -> ml_collections.ConfigDict:
   c.model.remat = "nothing_saveable"  # what the backward pass finds saved; "none": everything
   c.model.remat_img = ""  # the same for the image tower; "": as `remat`
   c.model.dropout = 0.0  # in the decoder's blocks
+  c.model.quant = (
+    ""  # weights that do not train, in few bits: "nf4-dq", "int8:decoder"; "": recipe's
+  )
+  c.model.adapter = ""  # a PEFT folder or a run with adapters, to begin with; "": none
   c.model.settings = _settings()
 
   c.input = ml_collections.ConfigDict()
@@ -84,7 +88,8 @@ def _train():
   t.steps = 0  # 0: as many as the epochs ask for
   t.patience = 0  # ends after so many evaluations without a better `checkpoint.best`; 0: never
   t.batch_size = 256  # examples a step, over all devices
-  t.recipe = "full"  # "attention_sgd", "head_only": see train/recipes.py
+  t.recipe = "full"  # "attention_sgd", "head_only", "lora", "qlora": see train/recipes.py
+  t.lora = _lora()
   t.lr = 0.0  # 0: the recipe's
   t.weight_decay = 0.0  # decoupled and not multiplied by lr, as the reference
   t.wd_mults = ((".*/kernel$", 1.0),)  # (regex, factor), …; these are the image tower's alone
@@ -104,6 +109,20 @@ def _train():
   t.freeze = ()  # regexes over parameter names
   t.workers = 0  # processes that read data; 0: threads of this one
   return t
+
+
+def _lora():
+  """Low-rank adapters, of the recipes that have them."""
+  o = ml_collections.ConfigDict()
+  o.targets = "all-linear"  # sets of train/adapters.py or regexes, joined by "+"
+  o.rank = 8  # the published recipe's
+  o.alpha = 16.0  # the update is scaled by alpha / rank
+  o.dropout = 0.0  # of what goes into an adapter
+  o.rslora = False  # alpha / sqrt(rank) instead
+  o.dora = False  # magnitudes beside directions
+  o.rank_pattern = ()  # (regex, rank), … of some modules; the first that matches
+  o.alpha_pattern = ()
+  return o
 
 
 def jsonl(

@@ -16,6 +16,11 @@ RECIPES = {  # recipe -> batch size, learning rate
   "full": (32, 1e-5),  # big_vision, configs/proj/paligemma/transfers/forkme.py
   "attention_sgd": (8, 0.03),  # big_vision, the notebook for a 16 GB card
   "head_only": (32, 1e-3),  # chosen, not from the paper
+  "lora": (
+    16,
+    2e-4,
+  ),  # batch of the announcement's recipe, learning rate of QLoRA (train/recipes.py)
+  "qlora": (16, 2e-4),
 }
 METRICS = {"text": "exact_match", "detect": "boxes_ap", "segment": "masks", "refer": "boxes"}
 # From scratch, numbers chosen, not from a paper. Positions have to be told apart early, and a patch of
@@ -47,7 +52,7 @@ def _yours(arg):
   batch_size, lr = RECIPES[a.recipe]
   c.train.data.yours = common.jsonl(a.train, task=a.task, prefix=a.prefix)
   c.train.update(epochs=a.epochs or 15.0, recipe=a.recipe, batch_size=batch_size, lr=lr)
-  if a.recipe != "attention_sgd":
+  if a.recipe in ("full", "head_only"):
     c.train.weight_decay = 3e-7
   if a.init == "none":
     if a.recipe != "full":

@@ -10,6 +10,7 @@ import numpy as np
 
 from paligemma_jax import errors, storage
 from paligemma_jax.checkpoint import (
+  adapted,
   atomic,
   bnb,
   bnb_save,
@@ -56,7 +57,8 @@ def open(path: str | pathlib.Path) -> Source:
     )
   for module in FORMATS.values():
     if module.is_mine(path):
-      return module.open(path)
+      found = module.open(path)
+      return adapted.completed(found, open) if steps.ADAPTER in found.meta else found
   folder = pathlib.Path(path)
   if folder.is_dir():
     found = sorted(p for p in folder.glob("*.npz") if p.name not in source.ASSETS)

@@ -1,7 +1,7 @@
 """From an opened checkpoint to arrays on devices, slice by slice, each shard where it belongs."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from jax.sharding import Mesh, Sharding, SingleDeviceSharding
 
 from paligemma_jax import errors, sharding
 from paligemma_jax.checkpoint import adapt, lazy, source
+from paligemma_jax.models import quant as quants
 from paligemma_jax.models import tree, variants
 
 _ALIGN = 64  # bytes; the CPU backend takes a NumPy array over without a copy when aligned to this
@@ -22,8 +23,9 @@ def load_params(
   rules: sharding.Rules = None,
   names: Iterable[str] | None = None,
   extend_vocab: bool = False,
+  quant: Mapping[str, tree.Quant] | None = None,
 ) -> dict:
-  """Reads parameters onto the devices.
+  """Reads parameters onto the devices, and the adapter of a source that has one.
 
   Every process and device reads only what it keeps. Of a source with one tower, only that tower's
   parameters are returned. The position embedding is resampled when `config.img.res` differs.
@@ -38,6 +40,8 @@ def load_params(
     names: flat names to load, e.g. only the trainable ones; None for all.
     extend_vocab: add rows of 0.02 * randn (seed 0) when the table is shorter than
       `config.llm.vocab_size`, as the reference does to a bare Gemma.
+    quant: names whose weights are in few bits in memory, and how. One matrix at a time is read and
+      quantised, or its codes are read where the file has that form; the float model never exists.
 
   Returns:
     Nested dict of jax arrays in the names and stacked layout of the published npz.
@@ -55,18 +59,91 @@ def load_params(
     wanted = {n: wanted[n] for n in names}
     found = {n: found[n] for n in names if n in found}
   _compare(src, config, found, wanted)
+  quant = {n: q for n, q in (quant or {}).items() if n in wanted}
+  adapters = src.adapter.adapters if src.adapter is not None and names is None else {}
+  leaves = {
+    n: leaf
+    for n, leaf in tree.formed(config, tree.Form(quant, adapters)).items()
+    if n in wanted or n.rpartition("/")[0] in quant or ".lora/" in n
+  }
   if mesh is None:
-    placed = dict.fromkeys(wanted, SingleDeviceSharding(jax.local_devices()[0]))
+    placed = dict.fromkeys(leaves, SingleDeviceSharding(jax.local_devices()[0]))
   else:
-    leaves = tree.plain(config)
-    placed = sharding.param_shardings({n: leaves[n] for n in wanted}, mesh, rules)
+    placed = sharding.param_shardings(leaves, mesh, rules)
   params = {}
   for name in wanted:
-    dtype = choose_dtype(name, src.arrays[name].dtype, param_dtype, placed[name])
-    params[name] = place(src.path, name, found[name], dtype, placed[name])
+    if name in quant:
+      x = _in_few_bits(src, name, found[name], tree.plain(config)[name], quant[name])
+      params |= {f"{name}/{part}": _put(a, placed[f"{name}/{part}"]) for part, a in x.items()}
+    else:
+      dtype = choose_dtype(name, src.arrays[name].dtype, param_dtype, placed[name])
+      params[name] = place(src.path, name, found[name], dtype, placed[name])
+  if adapters:
+    params |= {name: _put(x, placed[name]) for name, x in src.adapter.arrays().items()}
   if jax.process_index() == 0:
     src.verify()
-  return sharding.unflatten(params)
+  return sharding.unflatten({name: params[name] for name in leaves})
+
+
+def load_adapter(
+  src: source.Source,
+  config: variants.ModelConfig,
+  flat: Mapping[str, jax.Array],
+  mesh: Mesh | None = None,
+  rules: sharding.Rules = None,
+) -> dict[str, jax.Array]:
+  """The arrays of a source's adapter, and the weights that it replaces, by flat name.
+
+  Args:
+    src: with an adapter.
+    config: of the model.
+    flat: its parameters; what is replaced has their dtype.
+    mesh, rules: as `load_params`.
+  """
+  leaves = tree.formed(config, tree.Form({}, src.adapter.adapters))
+  new = {n: x for n, x in leaves.items() if ".lora/" in n or n in src.adapter.replaced}
+  if mesh is None:
+    placed = dict.fromkeys(new, SingleDeviceSharding(jax.local_devices()[0]))
+  else:
+    placed = sharding.param_shardings(new, mesh, rules)
+  arrays = src.adapter.arrays()
+  found = {n: _put(arrays[n], placed[n]) for n in new if n in arrays}
+  for name in src.adapter.replaced:
+    dtype = flat[name].dtype if name in flat else np.dtype("float32")
+    found[name] = place(src.path, name, src.arrays[name], dtype, placed[name])
+  return found
+
+
+def _in_few_bits(
+  src: source.Source, name: str, x: lazy.Array, leaf: tree.Leaf, quant: tree.Quant
+) -> dict[str, np.ndarray]:
+  """The arrays that stand for a weight, filled one matrix at a time."""
+  stored = src.quantised.get(name)
+  parts = {
+    part: _aligned(one.shape, np.dtype(one.dtype))
+    for part, one in tree.quantised(leaf, quant).items()
+  }
+  for place in np.ndindex(leaf.stacked):
+    if stored is not None and stored.quant == quant:
+      one = stored.read(place)
+    else:
+      matrix = np.asarray(lazy.Part(x, place))
+      if not lazy.is_finite(matrix):
+        raise source.non_finite(src.path, name, place[0] if place else None)
+      one = quants.quantise(to_matrix(matrix, leaf), quant)
+    for part, a in one.items():
+      parts[part][place] = a
+  return parts
+
+
+def to_matrix(x: np.ndarray, leaf: tree.Leaf) -> np.ndarray:
+  """[out, in] of one element of a stack, as it is stored in floats."""
+  axes = [i - leaf.stack for i in (*leaf.outer, *leaf.summed)]
+  return np.ascontiguousarray(x.transpose(axes).reshape(leaf.matrix))
+
+
+def _put(x: np.ndarray, placed: Sharding) -> jax.Array:
+  return jax.make_array_from_callback(x.shape, placed, lambda index: x[index])
 
 
 def choose_dtype(name: str, stored: np.dtype, param_dtype, placed: Sharding) -> np.dtype:

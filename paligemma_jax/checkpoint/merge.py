@@ -54,12 +54,11 @@ def _element(src: source.Source, slot: names.Slot, replaced: dict) -> lazy.Array
 
 
 def _with(src, adapter, parts, dtype) -> source.Source:
-  arrays = dict(src.arrays)
   shapes = tree.param_shapes(adapter.config)
-  source.compare(src.path, {n: src.shapes[n] for n in shapes if n in arrays}, shapes)
-  for name, places in parts.items():
-    arrays[name] = lazy.Patched(arrays[name], places, dtype)
-  return source.Source(src.path, src.format, arrays, src.config, src.assets, src.meta, src.verify)
+  source.compare(src.path, {n: src.shapes[n] for n in shapes if n in src.arrays}, shapes)
+  return src.replaced(
+    {name: lazy.Patched(src.arrays[name], places, dtype) for name, places in parts.items()}
+  )
 
 
 def _add_bias(parts, src, adapter: peft.Adapter, path: str):

@@ -1,6 +1,7 @@
 """An opened checkpoint: what is in it is known, the numbers are still in the files."""
 
 import collections
+import copy
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,11 @@ class Source:
     meta: what was stored with the weights besides (step, …); {} if nothing.
     quantised: flat name -> its codes, of weights that are stored in few bits; `arrays` has the float32
       values of the same.
+    adapter: an adapter of the model that is not merged into `arrays`, as `peft.open` gives it; or None.
+    base_path: of the checkpoint that `arrays` are read from; another than `path` in a step that holds an
+      adapter alone.
+    quant: the form in which a run kept the weights, see `tree.parse_quant`; "" as stored.
+    digest: `adapted.digest`, once it is known.
   """
 
   def __init__(
@@ -54,6 +60,7 @@ class Source:
     self.path, self.format, self.arrays, self.config = str(path), format, dict(arrays), config
     self.assets, self.meta, self._verify = assets or {}, meta or {}, verify
     self.quantised = dict(quantised or {})
+    self.adapter, self.base_path, self.quant, self.digest = None, self.path, "", None
 
   def __repr__(self):
     name = self.config.name if self.config else "part of a model"
@@ -68,6 +75,13 @@ class Source:
   def dtypes(self) -> dict[str, np.dtype]:
     """Flat name -> dtype as stored (ml_dtypes' for bfloat16)."""
     return {name: x.dtype for name, x in self.arrays.items()}
+
+  def replaced(self, arrays: Mapping[str, lazy.Array]) -> "Source":
+    """A copy in which `arrays` take the place of those of the same name."""
+    new = copy.copy(self)
+    new.arrays = {**self.arrays, **arrays}
+    new.quantised = {name: x for name, x in self.quantised.items() if name not in arrays}
+    return new
 
   def read(self, name: str, layer: int | None = None) -> np.ndarray:
     """Reads a tensor, or one layer of a stacked one (without the axis of layers).

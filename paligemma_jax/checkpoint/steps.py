@@ -19,6 +19,7 @@ from paligemma_jax.models import tree, variants
 
 _STATE = "state"
 _MODEL = "model"  # key of meta that holds the model's config
+ADAPTER = "adapter"  # key of meta of a step that holds what trained beside a base, see `adapted`
 
 
 def is_mine(path: str) -> bool:
@@ -43,6 +44,8 @@ def _folder_of_steps(path: str) -> epath.Path | None:
 
 def open(path: str) -> source.Source:
   """Opens a step, or the newest complete step of a folder of steps or a workdir.
+
+  Of a run that trained adapters `arrays` are these alone, and `meta` says what they belong to.
 
   Raises:
     UserError: there is no complete step, or the parameters are not those of a model.
@@ -75,9 +78,12 @@ def open(path: str) -> source.Source:
   ) as e:
     reason = str(e).rsplit(": ", 1)[-1]
     raise errors.UserError(f"{step} is damaged ({reason}). Choose another step") from e
-  arrays, kind = layouts.normalise(arrays, "", str(step))
-  config = config or layouts.recognise(arrays, str(step))
-  layouts.check(arrays, kind, config, str(step))
+  if ADAPTER in meta:
+    arrays = {name.removeprefix("params/"): x for name, x in arrays.items()}
+  else:
+    arrays, kind = layouts.normalise(arrays, "", str(step))
+    config = config or layouts.recognise(arrays, str(step))
+    layouts.check(arrays, kind, config, str(step))
   assets = {n: (step / "assets" / n).read_bytes() for n in source.ASSETS if _is_file(step, n)}
   return source.Source(str(step), "orbax", arrays, config, assets, meta, lambda: _verify(step))
 

@@ -4,11 +4,14 @@
   paligemma convert runs/mine mine.npz --dtype bfloat16
   paligemma convert pt_448.npz mine.npz --set final_logits_softcap=30 --set resize=bicubic
   paligemma convert pt_224.npz pt_224_nf4/ --quant nf4 --dtype bfloat16
+  paligemma convert runs/lora birds/ --to peft
+  paligemma convert pt_224/ merged/ --adapter birds/
 
 DST ending in .npz means big_vision; a folder means Hugging Face unless --to says otherwise. One
 slice of a tensor is in memory at a time, and DST appears when it is complete. --set says what the
 shapes cannot tell; it is stored in DST and used when that is opened. --quant writes a folder that
-transformers opens with bitsandbytes; SRC may be one.
+transformers opens with bitsandbytes; SRC may be one. An adapter, of --adapter or of a run of recipe lora
+or qlora, is merged, or written alone for peft (--to peft).
 """
 
 import argparse
@@ -36,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(run=run)
   parser.add_argument("src", metavar="SRC", help="a checkpoint of any format, or a workdir")
   parser.add_argument("dst", metavar="DST", help="NAME.npz, or a folder that does not exist yet")
-  parser.add_argument("--to", choices=("npz", "hf", "orbax"))
+  parser.add_argument("--to", choices=("npz", "hf", "orbax", "peft"))
+  parser.add_argument(
+    "--adapter", metavar="DIR", help="a PEFT folder, or a run that trained adapters, of SRC"
+  )
   parser.add_argument(
     "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as stored"
   )
@@ -60,13 +66,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Converts."""
-  from paligemma_jax.checkpoint import adapt, formats
+  import ml_dtypes  # noqa: F401 - numpy learns "bfloat16"
+  import numpy as np
+
+  from paligemma_jax.checkpoint import adapt, adapted, formats
   from paligemma_jax.processing import hub_files
 
   model, preprocessing = adapt.settings(adapt.parse(args.set))
   source = formats.open(args.src)
   if source.config is None:
     raise errors.UserError(f"{args.src} holds a part of a model; a whole one is needed here")
+  if args.adapter:
+    source = adapted.with_adapter(source, args.adapter)
+  if args.to == "peft":
+    _write_adapter(args, source)
+    return
+  if source.adapter is not None:
+    source = adapted.merged(source, args.dtype and np.dtype(args.dtype))
   source = adapt.changed(source, model)
   processor = _processor(source, args.tokenizer, preprocessing)
   source.assets.pop(
@@ -81,6 +97,21 @@ def run(args: argparse.Namespace) -> None:
     places = ", ".join(processor.looked_at)
     note = f"paligemma: no tokenizer went with it (looked at: {places}); give --tokenizer FILE|DIR"
     print(note, file=sys.stderr)
+
+
+def _write_adapter(args, source) -> None:
+  from paligemma_jax.checkpoint import adapted
+
+  for option, value in (
+    ("--quant", args.quant),
+    ("--set", args.set),
+    ("--tokenizer", args.tokenizer),
+  ):
+    if value:
+      raise errors.UserError(f"--to peft writes an adapter alone; leave out {option}")
+  adapted.save(source, args.dst, args.dtype)
+  numbers = f"{len(source.adapter.lora.modules)} modules, {source.adapter.trained:,} numbers"
+  print(f"{args.dst}: an adapter of {source.config.name}, {numbers}")
 
 
 def _processor(source, tokenizer: str | None, preprocessing: dict[str, str]):

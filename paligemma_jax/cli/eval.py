@@ -109,6 +109,10 @@ def _transfers(args) -> list[_Transfer]:
     settings.model.init = checkpoint
     if args.tokenizer:
       settings.input.tokenizer = args.tokenizer
+    if args.adapter:
+      settings.model.adapter = args.adapter
+    if args.quant:
+      settings.model.quant = args.quant
     evals = _chosen(settings, args.evals)
     if not args.config:
       _refuse_unknown(settings, evals, spec)
@@ -191,10 +195,10 @@ def _open(given, names: list[str]) -> tuple:
 
   c = settings.check(given, train=False)
   setup.build(c.build)
-  inputs = setup.open_inputs(c)
+  inputs = setup.open_inputs(c, train=False)
   if inputs.source.config is None:
     raise errors.UserError(f"{c.model.init} holds a part of a model; a whole one is needed here")
-  setup.check_shares(inputs.config, *setup.make_mesh(c.mesh))
+  setup.check_shares(inputs.leaves, *setup.make_mesh(c.mesh))
   for whole in (False, True):  # perplexity reads the suffix too
     paths = {
       f"evals.{name}.data": c.evals[name].data
@@ -271,7 +275,7 @@ def _score(one: _Transfer, c, inputs, folder: storage.Path | None, watch) -> dic
 def _settings(c, inputs, names: list[str]) -> dict[str, dict]:
   """{evaluation: all that its result depends on, as JSON holds it}."""
   from paligemma_jax import vlm
-  from paligemma_jax.checkpoint import formats
+  from paligemma_jax.checkpoint import adapted, formats
   from paligemma_jax.data import sources
   from paligemma_jax.train import settings
 
@@ -280,6 +284,8 @@ def _settings(c, inputs, names: list[str]) -> dict[str, dict]:
   shared = {
     "version": paligemma_jax.__version__,
     "checkpoint": [inputs.source.path, formats.fingerprint(inputs.source)],
+    "adapter": inputs.source.adapter and adapted.fingerprint(inputs.source.adapter),
+    "quant": {name: quant.spelled for name, quant in inputs.quant.items()},
     "model": inputs.config.to_dict(),
     "dtype": c.model.dtype or vlm.default_dtype(),
     "processor": _digest(inputs.processor.to_files()),
@@ -316,10 +322,12 @@ def _evaluate(c, inputs, names: list[str], watch, keep) -> None:
 
   mesh, rules = setup.make_mesh(c.mesh)
   if processes.is_first():
-    for line in setup.check_shares(inputs.config, mesh, rules):
+    for line in setup.check_shares(inputs.leaves, mesh, rules):
       print(line, file=sys.stderr, flush=True)
   model = paligemma.PaliGemma(inputs.config, c.model.dtype or vlm.default_dtype(), rules=rules)
-  params = formats.load_params(inputs.source, inputs.config, mesh=mesh, rules=rules)
+  params = formats.load_params(
+    inputs.source, inputs.config, mesh=mesh, rules=rules, quant=inputs.quant
+  )
   with jax.set_mesh(mesh):
     parts = model, params, inputs.processor, inputs.codec, mesh, rules
     bar = processes.is_first()

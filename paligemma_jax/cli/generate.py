@@ -64,6 +64,17 @@ def add_checkpoint(parser: argparse.ArgumentParser, **options) -> None:
     metavar="FILE|DIR",
     help="default: beside the checkpoint, else $PALIGEMMA_TOKENIZER",
   )
+  parser.add_argument(
+    "--adapter",
+    metavar="DIR",
+    help="a PEFT folder, or a run that trained adapters, of this checkpoint",
+  )
+  parser.add_argument(
+    "--quant",
+    metavar="FORM",
+    help="weights in few bits: int8, int4, nf4, nf4-dq; FORM:decoder of the decoder alone; float"
+    " (default: as stored)",
+  )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -117,7 +128,13 @@ def open_model(args: argparse.Namespace):
   samplers.parse(args.sampler)  # a misspelt one must not wait for the weights
   if args.constrain:
     grammar.check(args.constrain)
-  return vlm.load(args.ckpt, tokenizer=args.tokenizer, codec=args.codec)
+  return vlm.load(
+    args.ckpt,
+    tokenizer=args.tokenizer,
+    codec=args.codec,
+    adapter=args.adapter,
+    quant=args.quant,
+  )
 
 
 def _one(args) -> None:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
   target = targets.tpu(args.topology) if args.topology else targets.cpu(args.devices or 1)
   made = plan.make(settings, target)
   print(runtime.table(_summary(made)), flush=True)
-  for line in setup.check_shares(made.parts.model.config, made.parts.mesh, made.parts.rules):
+  for line in setup.check_shares(made.parts.leaves, made.parts.mesh, made.parts.rules):
     print(line, flush=True)
   _say(f"compiling the training step for {target.name} …")
   _show([plan.train_step(made)], made)

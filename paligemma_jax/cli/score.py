@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
   runtime.start()
   from paligemma_jax import vlm
 
-  model = vlm.load(args.ckpt, tokenizer=args.tokenizer)
+  model = vlm.load(args.ckpt, tokenizer=args.tokenizer, adapter=args.adapter, quant=args.quant)
   images = [generate.read_image(path, alpha=model.processor.alpha) for path in args.image]
   batch = model.processor([images], [args.prompt], text_len=args.text_len)
   found = vlm.score(model, batch, answers)

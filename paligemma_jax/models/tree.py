@@ -55,6 +55,12 @@ class Leaf(NamedTuple):
     return size(self.outer), size(self.summed)
 
   @property
+  def layer(self) -> "Leaf":
+    """One layer of a stack of them."""
+    summed = tuple(i - 1 for i in self.summed)
+    return Leaf(self.shape[1:], self.axes[1:], self.stack - 1, summed, self.dtype)
+
+  @property
   def stacked(self) -> tuple[int, ...]:
     """Sizes of the axes that repeat."""
     return self.shape[: self.stack]
@@ -264,6 +270,23 @@ PARTS = {
 }
 
 
+def check_quant(text: str) -> tuple[Quant, str]:
+  """(form, parts) of a text that `parse_quant` takes.
+
+  Raises:
+    UserError: an unknown kind.
+  """
+  match = _QUANT.fullmatch(text)
+  if not match:
+    known = "int8, int4, int4-32, nf4, nf4-dq, fp4, fp4-dq"
+    raise errors.UserError(
+      f'quant "{text}" is unknown; write KIND or KIND:PARTS, KIND of {known},'
+      f" PARTS of {', '.join(PARTS)} or a regex of parameter names"
+    )
+  kind, _, option = match[1].partition("-")
+  return Quant(kind, 32 if option == "32" else 64, option == "dq"), match[2] or "all"
+
+
 def parse_quant(text: str, config: variants.ModelConfig) -> dict[str, Quant]:
   """The weights that a "KIND" or "KIND:PARTS" quantises, and how: name -> form.
 
@@ -275,16 +298,8 @@ def parse_quant(text: str, config: variants.ModelConfig) -> dict[str, Quant]:
   Raises:
     UserError: an unknown kind, a regex that is none or that matches no matrix.
   """
-  match = _QUANT.fullmatch(text)
-  if not match:
-    known = "int8, int4, int4-32, nf4, nf4-dq, fp4, fp4-dq"
-    raise errors.UserError(
-      f'quant "{text}" is unknown; write KIND or KIND:PARTS, KIND of {known},'
-      f" PARTS of {', '.join(PARTS)} or a regex of parameter names"
-    )
-  kind, _, option = match[1].partition("-")
-  quant = Quant(kind, 32 if option == "32" else 64, option == "dq")
-  chosen = select(match[2] or "all", matrices(config), f'quant "{text}"', PARTS)
+  quant, parts = check_quant(text)
+  chosen = select(parts, matrices(config), f'quant "{text}"', PARTS)
   return {name: quant for name in chosen}
 
 

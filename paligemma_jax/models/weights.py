@@ -7,6 +7,8 @@ A weight without an adapter is multiplied as its caller does it (`products`). Wi
 product stays and the adapter's is added, so that an adapter whose B is zero changes no bit.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +16,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, Float
+
+from paligemma_jax.models import quant, tree
 
 Parts = dict[str, ArrayLike]
 
@@ -49,6 +53,16 @@ def of(module: nn.Module, name: str, init: Callable, shape: tuple[int, ...]) -> 
   return Weight(value, module.get_variable("params", f"{name}.lora"))
 
 
+def take(flat: dict[str, ArrayLike], name: str, layer: int | None = None) -> Weight:
+  """The weight `name` of flat parameters, or one layer of it."""
+  at = (lambda x: x) if layer is None else (lambda x: x[layer])
+  below = lambda prefix: {
+    n.removeprefix(prefix): at(x) for n, x in flat.items() if n.startswith(prefix)
+  }
+  value = at(flat[name]) if name in flat else below(f"{name}/")
+  return Weight(value, below(f"{name}.lora/") or None)
+
+
 def dropout(module: nn.Module, rate: float) -> Drop | None:
   """What `apply` needs to drop; None for a rate of 0."""
   return Drop(rate, jax.random.key_data(module.make_rng("dropout"))) if rate else None
@@ -64,8 +78,9 @@ def apply(
   dtype: str,
   is_stack: bool = False,
   drop: Drop | None = None,
+  decoding: bool = False,
 ) -> tuple[Array, ...]:
-  """The product of x with a matrix, or with each matrix of a stack.
+  """The product of x with a matrix, or with each of the two matrices of a stack.
 
   Args:
     product: (x, floats) -> the results, of a weight in floats of `dtype`.
@@ -74,15 +89,21 @@ def apply(
     summed: which axes of a matrix in floats are summed over.
     outer: sizes of its other axes.
     dtype: of the products.
-    is_stack: whether there are several matrices.
+    is_stack: whether there are two matrices.
     drop: in training; None: nothing is dropped.
+    decoding: whether there are few rows and no gradient; see `quant_products`.
 
   Returns:
     [*b, *outer] of each matrix.
   """
+  inner = x.shape[x.ndim - len(summed) :]
 
   def base(x):
-    return product(x, jnp.asarray(w.value, dtype))
+    if not isinstance(w.value, dict):
+      return product(x, jnp.asarray(w.value, dtype))
+    flat = x.reshape(*x.shape[: x.ndim - len(summed)], -1)
+    ys = _in_few_bits(is_stack, math.prod(outer), dtype, decoding, flat, w.value)
+    return tuple(y.reshape(*y.shape[:-1], *outer) for y in ys)
 
   ys = base(x)
   if w.lora is None:
@@ -94,11 +115,55 @@ def apply(
     drops = [Drop(drop.rate, jax.random.key_data(key)) for key in keys]
   if "m" not in w.lora:
     return tuple(y + _low_rank(x, *one, len(outer)) for y, *one in zip(ys, loras, drops))
-  sizes = _sizes(w, summed, is_stack)
+  values = [w.value]
+  if is_stack:
+    values = matrices(w.value, len(ys)) if isinstance(w.value, dict) else list(w.value)
+  sizes = [
+    jax.lax.stop_gradient(_size(_merged(floats(v, summed, outer, inner), lora, summed), summed))
+    for v, lora in zip(values, loras, strict=True)
+  ]
   return tuple(
     _with_magnitude(lambda x, n=n: base(x)[n], x, y, lora, one, sizes[n], len(outer))
     for n, (y, lora, one) in enumerate(zip(ys, loras, drops))
   )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def _in_few_bits(is_stack: bool, out: int, dtype: str, decoding: bool, x: Array, parts: Parts):
+  """x [*b, in] times each matrix [out, in] of `parts`; they have no gradient.
+
+  The backward pass widens them again. What it finds kept are the arrays that came in.
+  """
+  each = matrices(parts, 2) if is_stack else [parts]
+  return tuple(_forward(x, one, out, dtype) for one in each)
+
+
+def _in_few_bits_forward(is_stack, out, dtype, decoding, x, parts):
+  return _in_few_bits(is_stack, out, dtype, decoding, x, parts), (parts, x.shape[-1])
+
+
+def _in_few_bits_backward(is_stack, out, dtype, decoding, kept, dys):
+  parts, inner = kept
+  each = matrices(parts, 2) if is_stack else [parts]
+  dx = [_input_gradient(dy, one, inner, dtype) for dy, one in zip(dys, each, strict=True)]
+  return sum(dx), None
+
+
+def _forward(x, parts, out, dtype):
+  w = quant.widen(jax.lax.optimization_barrier(parts), (out, x.shape[-1])).astype(dtype)
+  return jnp.einsum("...i,oi->...o", x, w)
+
+
+def _input_gradient(dy, parts, inner, dtype):
+  w = quant.widen(jax.lax.optimization_barrier(parts), (dy.shape[-1], inner))
+  if "int8" not in parts:
+    w = w.astype(
+      jnp.bfloat16
+    )  # bitsandbytes' backward pass sees 4 bits so, whatever it computes in
+  return jnp.einsum("...o,oi->...i", dy, w.astype(dtype))
+
+
+_in_few_bits.defvjp(_in_few_bits_forward, _in_few_bits_backward)
 
 
 def matrices(parts: Parts, n: int) -> list[Parts]:
@@ -127,18 +192,55 @@ def _with_magnitude(base, x, y, lora, drop, size, outer) -> Array:
   return y + (ratio - 1) * base(dropped(x, drop)) + ratio * low
 
 
-def _sizes(w: Weight, summed, is_stack: bool) -> list[Array]:
-  """|W + scale A B| of every output, float32, of each matrix; a constant to the gradient."""
-  loras = matrices(w.lora, len(w.lora["scale"])) if is_stack else [w.lora]
-  values = w.value if is_stack else [w.value]
-  size = lambda merged: jnp.sqrt(jnp.sum(jnp.square(merged), axis=summed))
-  sums = [
-    merged(jnp.asarray(v, jnp.float32), x, summed) for v, x in zip(values, loras, strict=True)
-  ]
-  return [jax.lax.stop_gradient(size(x)) for x in sums]
+def published(w: Weight, leaf: tree.Leaf) -> Float[Array, "..."]:
+  """The weight as an array of floats with its adapter merged: float32 of the shape of `leaf`.
+
+  Args:
+    w: all of it, or a layer.
+    leaf: of what `w` is.
+  """
+  outer, inner = ([leaf.shape[i] for i in axes] for axes in (leaf.outer, leaf.summed))
+  summed = tuple(i - leaf.stack for i in leaf.summed)
+
+  def one(value, lora):
+    x = floats(value, summed, outer, inner)
+    if lora is None:
+      return x
+    x = _merged(x, lora, summed)
+    if "m" not in lora:
+      return x
+    scale = jnp.where(lora["scale"] != 0, lora["m"] / _size(x, summed), 1)
+    return x * jnp.expand_dims(scale, summed)
+
+  for _ in range(leaf.stack):
+    one = jax.vmap(one)
+  return one(w.value, w.lora)
 
 
-def merged(value: Array, lora: Parts, summed: tuple[int, ...]) -> Array:
+def magnitudes(w: Weight, leaf: tree.Leaf) -> Float[Array, "..."]:
+  """The magnitudes of an adapter that changes nothing: |W| of each output, of a whole stack."""
+  return _size(published(w._replace(lora=None), leaf), leaf.summed)
+
+
+def floats(value: ArrayLike | Parts, summed, outer, inner) -> Float[Array, "..."]:
+  """One matrix as the float32 array of the published layout.
+
+  Args:
+    value: the array, or codes and scales.
+    summed: which of its axes are summed over.
+    outer, inner: sizes of the other axes, and of these.
+  """
+  if not isinstance(value, dict):
+    return jnp.asarray(value, jnp.float32)
+  x = quant.widen(value, (math.prod(outer), math.prod(inner))).reshape(*outer, *inner)
+  return jnp.moveaxis(x, tuple(range(len(outer), x.ndim)), summed)
+
+
+def _size(x: Array, summed: tuple[int, ...]) -> Array:
+  return jnp.sqrt(jnp.sum(jnp.square(x), axis=summed))
+
+
+def _merged(value: Array, lora: Parts, summed: tuple[int, ...]) -> Array:
   """W + scale A B of one matrix in floats, without magnitudes."""
   inner = tuple(range(len(summed)))
   change = lora["scale"] * jnp.tensordot(lora["a"], lora["b"], 1)  # [*inner, *outer]

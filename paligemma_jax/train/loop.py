@@ -2,10 +2,11 @@
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,9 +16,10 @@ from paligemma_jax import errors, sharding, storage
 from paligemma_jax.checkpoint import manifest, orbax
 from paligemma_jax.data import pipeline
 from paligemma_jax.evals import checks
-from paligemma_jax.models import tree, variants
+from paligemma_jax.models import tree
 from paligemma_jax.train import (
   compilations,
+  initial,
   memory,
   owner,
   processes,
@@ -97,7 +99,7 @@ def _train(
     inputs = setup.open_inputs(c, workdir / CHECKPOINTS / str(start) if resumed else None)
     _check_data(c, inputs.processor, inputs.codec)
     parts = setup.prepare(c, inputs)
-    optimizer = make_optimizer(c, parts.model.config, total, data_size)
+    optimizer = make_optimizer(c, parts.leaves, total, data_size)
     stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
@@ -117,12 +119,18 @@ def _train(
     _describe(log, c, parts, optimizer, total, start)
 
     stack.enter_context(jax.set_mesh(parts.mesh))
-    abstract, shardings = setup.abstract_state(c, parts, optimizer)
+    abstract, shardings = initial.abstract_state(c, parts, optimizer)
+    only = (
+      optimizer.trainable if parts.layout else None
+    )  # beside a base, what trains alone is saved
     if resumed:
-      target = saved.to_tree(saved.with_shardings(abstract, shardings))
+      target = saved.to_tree(saved.with_shardings(abstract, shardings), only)
+      if only:
+        base = initial.init_params(c, parts, optimizer, abstract.params, shardings.params)
+        abstract = abstract.replace(params=base)
       state = saved.from_tree(checkpointer.restore(start, target), abstract)
     else:
-      state = setup.init_state(c, parts, optimizer)
+      state = initial.init_state(c, parts, optimizer)
     window = pipeline.longest_suffix(c.train.data.to_dict(), parts.processor)
     if c.input.truncate:  # to the published length; few windows, as each one is compiled
       window = min(-(-window // 16) * 16, c.input.text_len)
@@ -133,7 +141,9 @@ def _train(
       parts.model.config, c.train.batch_size, window, optimizer.trainable,
       tuple(parts.mesh.devices.flat), parts.model.dtype,
     )  # fmt: skip
-    run = runs.Run(c, workdir, parts, total, log, checkpointer, callbacks, work, compiled, profile)
+    run = runs.Run(
+      c, workdir, parts, total, log, checkpointer, callbacks, work, compiled, profile, only
+    )
     state = run.train(state, start or 0, train_step, batches, stop)
     if run.stopped:
       log.say(f"asked to stop: the state of step {run.done} is saved; run the same command again")
@@ -187,8 +197,10 @@ def _check_place(
 ) -> None:
   """Raises a UserError unless a checkpoint can be written to the workdir and read again."""
   if not storage.is_remote(workdir):
-    abstract, _ = setup.abstract_state(c, parts, optimizer)
-    needed = recipes.state_bytes(setup.flat(abstract.params), optimizer)._replace(grads=0).total
+    abstract, _ = initial.abstract_state(c, parts, optimizer)
+    needed = recipes.state_bytes(setup.flat(abstract.params), optimizer)
+    base = needed.params - needed.grads if parts.layout else 0  # it is not saved
+    needed = needed._replace(grads=0).total - base
     free = shutil.disk_usage(workdir).free
     if free < needed / 2:  # compression never gains so much
       raise errors.UserError(
@@ -207,12 +219,16 @@ def _checkpointer(c: ml_collections.ConfigDict, workdir: storage.Path, create: b
 
 
 def make_optimizer(
-  c: ml_collections.ConfigDict, config: variants.ModelConfig, total: int, data_size: int
+  c: ml_collections.ConfigDict, leaves: Mapping[str, tree.Leaf], total: int, data_size: int
 ) -> optimizers.Optimizer:
-  """The optimizer that `c.train` asks for, over `total` steps of `data_size` examples an epoch."""
+  """The optimizer that `c.train` asks for, over `total` steps of `data_size` examples an epoch.
+
+  Raises:
+    UserError: as `optimizers.make`, or a weight in few bits was to train.
+  """
   t, resolved = c.train, recipes.resolve(c.train.to_dict())
-  return optimizers.make(
-    tree.param_shapes(config),
+  made = optimizers.make(
+    [name for name in leaves if not name.endswith(".lora/scale")],
     total,
     optimizer=t.optimizer,
     lr=t.lr,
@@ -230,6 +246,14 @@ def make_optimizer(
     batch_size=t.batch_size,
     data_size=data_size,
   )
+  few_bits = tree.form_of(tree.shapes(leaves)).quant
+  for name in made.trainable:
+    if name.rpartition("/")[0] in few_bits:
+      raise errors.UserError(
+        f"train.recipe {t.recipe} trains {name.rpartition('/')[0]}, which model.quant has in few bits;"
+        " choose recipe qlora, or freeze it (train.freeze)"
+      )
+  return made
 
 
 def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> Iterator:
@@ -249,6 +273,13 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
   )
 
 
+def trained_numbers(parts: setup.Parts, optimizer: optimizers.Optimizer) -> int:
+  """How many numbers train; what fills up adapters of less than the largest rank does not count."""
+  leaves = parts.leaves
+  whole = [math.prod(leaves[n].shape) for n in optimizer.trainable if ".lora/" not in n]
+  return sum(whole) + (parts.layout.trained(parts.config) if parts.layout else 0)
+
+
 def _log(c: ml_collections.ConfigDict, workdir: storage.Path, total: int, start: int) -> logs.Log:
   if not processes.is_first():
     return logs.Log(None, total, c.train.batch_size, start, stream=None)
@@ -259,15 +290,16 @@ def _log(c: ml_collections.ConfigDict, workdir: storage.Path, total: int, start:
 def _describe(log, c, parts, optimizer, total, start):
   """Says what is going to happen, and the memory it takes."""
   config, devices = parts.model.config, parts.mesh.devices.size
-  abstract, _ = setup.abstract_state(c, parts, optimizer)
+  abstract, _ = initial.abstract_state(c, parts, optimizer)
   needed = recipes.state_bytes(setup.flat(abstract.params), optimizer)
   place = f"{devices} {jax.devices()[0].platform} device" + ("s" if devices > 1 else "")
   log.say(f"{config.name}, {parts.model.dtype} on {place}, mesh {c.mesh}; {total} steps")
   log.say(
     f"recipe {c.train.recipe}: {len(optimizer.trainable)} of {len(setup.flat(abstract.params))}"
-    f" tensors train; {needed}" + (" over all devices" if devices > 1 else "")
+    f" tensors train, {trained_numbers(parts, optimizer):,} numbers; {needed}"
+    + (" over all devices" if devices > 1 else "")
   )
-  for line in setup.check_shares(config, parts.mesh, parts.rules):
+  for line in setup.check_shares(parts.leaves, parts.mesh, parts.rules):
     log.say(line)
   if start is not None:
     log.say(f"going on from step {start}")

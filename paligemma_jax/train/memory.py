@@ -106,12 +106,13 @@ def smaller(config: Mapping[str, Any], model: variants.ModelConfig, devices: int
     todo.append(f"--config.train.accumulate={pieces} (the same gradient in {pieces} pieces)")
   if t["optimizer"] == "adam" and not t["mu_dtype"]:
     todo.append(_with_state("--config.train.mu_dtype=bfloat16", config, model, mu_dtype="bfloat16"))
-  names = list(recipes.RECIPES)
-  if t["recipe"] in names[:-1]:
-    name = names[names.index(t["recipe"]) + 1]
+  if name := _LIGHTER.get(t["recipe"]):
     cleared = {"optimizer": "", "lr": 0.0, "mu_dtype": "", "momentum": 0.0}
     todo.append(_with_state(f"--config.train.recipe={name}", config, model, recipe=name, **cleared))
   return todo or ["more or larger devices"]
+
+
+_LIGHTER = {"full": "attention_sgd", "attention_sgd": "lora", "lora": "qlora"}  # recipes
 
 
 def _next_pieces(batch_size: int, accumulate: int, devices: int) -> int | None:

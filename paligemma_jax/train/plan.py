@@ -27,7 +27,7 @@ from paligemma_jax.evals import perplexity
 from paligemma_jax.metrics import METRICS
 from paligemma_jax.models import flops, variants
 from paligemma_jax.structs import Batch
-from paligemma_jax.train import chips, hlo, loop, memory, saved, settings, setup, targets
+from paligemma_jax.train import chips, hlo, initial, loop, memory, saved, settings, setup, targets
 from paligemma_jax.train import optimizer as optimizers
 
 _STEPS = 10**6  # of a training whose data are not opened; no figure depends on it
@@ -100,11 +100,13 @@ def make(config: Mapping[str, Any], target: targets.Target) -> Plan:
   """
   c = settings.check(config)
   source = _source(c.model)
-  inputs = setup.Inputs(source, setup.model_config(c.model, source), None, None)
+  model = setup.model_config(c.model, source)
+  source, layout, quant = setup.forms(c, source, model)
+  inputs = setup.Inputs(source, model, None, None, layout, quant)
   parts = setup.prepare(c, inputs, target.devices)
   total = c.train.steps or _STEPS
   examples = total * c.train.batch_size
-  optimizer = loop.make_optimizer(c, parts.model.config, total, examples)
+  optimizer = loop.make_optimizer(c, parts.leaves, total, examples)
   return Plan(target, c, parts, optimizer)
 
 
@@ -125,7 +127,7 @@ def _source(m: ml_collections.ConfigDict) -> Any:
 def train_step(plan: Plan) -> Program:
   """Compiles the training step at its longest: text of `input.text_len`, all of it supervised."""
   c, parts = plan.config, plan.parts
-  abstract, shardings = setup.abstract_state(c, parts, plan.optimizer)
+  abstract, shardings = initial.abstract_state(c, parts, plan.optimizer)
   batch = abstract_batch(plan, c.train.batch_size, c.input.text_len + 1)
 
   def lower():
@@ -186,7 +188,7 @@ def _is_likelihood(e: Mapping[str, Any]) -> bool:
 def _evaluation(plan: Plan, name: str, e: Mapping[str, Any]) -> Program:
   c, parts = plan.config, plan.parts
   model, text_len = parts.model, c.input.text_len
-  abstract, shardings = setup.abstract_state(c, parts, plan.optimizer)
+  abstract, shardings = initial.abstract_state(c, parts, plan.optimizer)
   params = saved.with_shardings(abstract.params, shardings.params)
   batch_size = sharding.whole_batch(e.batch_size, parts.mesh, parts.rules)  # as the runner does
   batch = abstract_batch(plan, batch_size, text_len + _is_likelihood(e))
@@ -303,7 +305,7 @@ def abstract_batch(plan: Plan, batch_size: int, columns: int) -> Batch:
 
 def state_bytes(plan: Plan) -> dict[str, int]:
   """Bytes per device of "params", "optimizer" and "gradients", by shapes and shardings."""
-  abstract, shardings = setup.abstract_state(plan.config, plan.parts, plan.optimizer)
+  abstract, shardings = initial.abstract_state(plan.config, plan.parts, plan.optimizer)
   state = saved.with_shardings(abstract, shardings)
   params = sharding.flatten(state.params)
   trained = {name: params[name] for name in plan.optimizer.trainable}

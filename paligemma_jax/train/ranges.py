@@ -15,7 +15,7 @@ from paligemma_jax.configs import meshes
 from paligemma_jax.data import layout, tasks
 from paligemma_jax.decode import grammar, samplers
 from paligemma_jax.metrics import METRICS
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.processing import augment, image
 from paligemma_jax.train import optimizer, recipes, schedule, step
 
@@ -121,6 +121,10 @@ CONFIG: dict[str, Range] = {
   "model.remat": _names(("none", *REMAT)),
   "model.remat_img": _names(("none", *REMAT), empty=True),
   "model.dropout": _BELOW_1,
+  "model.quant": _accepted(
+    lambda v: v and tree.check_quant(v), 'a form of docs/adapters.md, or ""'
+  ),
+  "model.adapter": _TEXT,
   "model.settings.final_logits_softcap": _optional(_NOT_NEGATIVE),
   "model.settings.attn_logits_softcap": _optional(_NOT_NEGATIVE),
   "model.settings.sliding_window": _optional(_count(0)),
@@ -137,6 +141,14 @@ CONFIG: dict[str, Range] = {
   "train.patience": _count(0),
   "train.batch_size": _count(1),
   "train.recipe": _names(recipes.RECIPES),
+  "train.lora.targets": _TEXT,
+  "train.lora.rank": _count(1),
+  "train.lora.alpha": _POSITIVE,
+  "train.lora.dropout": _BELOW_1,
+  "train.lora.rslora": _SWITCH,
+  "train.lora.dora": _SWITCH,
+  "train.lora.rank_pattern": _pairs(_count(1)),
+  "train.lora.alpha_pattern": _pairs(_POSITIVE),
   "train.lr": _NOT_NEGATIVE,
   "train.weight_decay": _NOT_NEGATIVE,
   "train.wd_mults": _pairs(_NOT_NEGATIVE),

@@ -6,11 +6,14 @@ The bytes of a PaliGemma 3B at 224 px, frozen parameters in bfloat16, in GB of 1
     full                  11.7       11.7       23.4   46.8
     attention_sgd          6.2        0.7        0.0    6.9   fits a 16 GB card
     head_only              5.9        0.0        0.0    5.9
+    lora                   5.9        0.1        0.1    6.1
+    qlora                  2.3        0.1        0.1    2.5
 
 Activations come on top; with rematerialisation they are a fraction of it at small batch sizes.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,7 +23,9 @@ import numpy as np
 
 from paligemma_jax import errors
 from paligemma_jax.models import tree, variants
+from paligemma_jax.train import adapters
 from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.transfers import common
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +37,24 @@ class Recipe:
   lr: float
   schedule: Mapping[str, Any]
   frozen_dtype: str = ""  # of the rest on an accelerator: "" as stored, "compute" as the products
+  has_adapters: bool = False  # what trains is not a part of the model but beside it
+  quant: str = ""  # the form of the weights below adapters, see `tree.parse_quant`
 
 
+ADAPTERS = r".*\.lora/(a|b|m|bias)"  # names of what trains of an adapter
+_WARM = {"decay_type": "cosine", "warmup_percent": 0.05}
 RECIPES = {
   # Learning rate: the middle of the published transfers' 3e-6 to 1e-4.
-  "full": Recipe(".*", "adam", 1e-5, {"decay_type": "cosine", "warmup_percent": 0.05}),
+  "full": Recipe(".*", "adam", 1e-5, _WARM),
   # big_vision configs/proj/paligemma/finetune_paligemma.ipynb
   "attention_sgd": Recipe(
     "llm/layers/attn/.*", "sgd", 0.03, {"decay_type": "cosine", "warmup_percent": 0.10}, "compute"
   ),
   # The projection from image to text alone. Learning rate chosen, not from a paper.
-  "head_only": Recipe(
-    "img/head/.*", "adam", 1e-3, {"decay_type": "cosine", "warmup_percent": 0.05}, "compute"
-  ),
+  "head_only": Recipe("img/head/.*", "adam", 1e-3, _WARM, "compute"),
+  # Learning rate of QLoRA, arXiv:2305.14314, appendix B.2, for models up to 13B.
+  "lora": Recipe(ADAPTERS, "adam", 2e-4, _WARM, "compute", has_adapters=True),
+  "qlora": Recipe(ADAPTERS, "adam", 2e-4, _WARM, "compute", has_adapters=True, quant="nf4-dq"),
 }
 
 
@@ -114,6 +124,11 @@ def frozen_dtype(recipe: str, compute_dtype: str, platform: str) -> str | None:
   return compute_dtype if RECIPES[recipe].frozen_dtype == "compute" else None
 
 
+def is_adapter(name: str) -> bool:
+  """Whether a parameter belongs to an adapter and trains with it."""
+  return re.fullmatch(ADAPTERS, name) is not None
+
+
 def bytes_needed(
   model: variants.ModelConfig,
   recipe: str,
@@ -127,13 +142,19 @@ def bytes_needed(
     model: the model's dimensions.
     recipe: a key of `RECIPES`.
     frozen: dtype of the parameters that do not train; the others are float32.
-    **train: what else the config's `train` says, e.g. optimizer="adafactor" or mu_dtype.
+    **train: what else the config's `train` says, e.g. optimizer="adafactor", mu_dtype or lora; and quant,
+      the form of frozen weights.
   """
   settings = resolve({**train, "recipe": recipe})
-  shapes = tree.param_shapes(model)
+  leaves = tree.plain(model)
+  if RECIPES[recipe].has_adapters:
+    few = settings.get("quant") or RECIPES[recipe].quant
+    options = {**common.base().train.lora.to_dict(), **settings.get("lora", {})}
+    adapted = adapters.layout(options, model).adapters(model)
+    leaves = tree.formed(model, tree.Form(tree.parse_quant(few, model) if few else {}, adapted))
   bare = lambda rules: [(regex, None if options is None else {}) for regex, options in rules]
   made = optimizers.make(
-    shapes,
+    leaves,
     total_steps=1,
     optimizer=settings["optimizer"],
     lr=settings["lr"],
@@ -144,10 +165,9 @@ def bytes_needed(
     ema_decay=settings.get("ema_decay", 0.0),
   )
   trainable = set(made.trainable)
-  dtypes = {name: "float32" if name in trainable else frozen for name in shapes}
+  dtype = lambda name, leaf: leaf.dtype or ("float32" if name in trainable else frozen)
   return state_bytes(
-    {name: jax.ShapeDtypeStruct(shape, np.dtype(dtypes[name])) for name, shape in shapes.items()},
-    made,
+    {n: jax.ShapeDtypeStruct(x.shape, np.dtype(dtype(n, x))) for n, x in leaves.items()}, made
   )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +49,7 @@ class Run:
     work: what a step has to compute.
     compiled: the programs of this process so far; grows.
     profile: whether to trace a few steps.
+    only: names of the parameters that a checkpoint holds; None: all.
   """
 
   def __init__(
@@ -63,6 +64,7 @@ class Run:
     work: speed.Work,
     compiled: compilations.Count,
     profile: bool = False,
+    only: Collection[str] | None = None,
   ):
     self.c, self.workdir, self.parts, self.total = c, workdir, parts, total
     self.log, self.checkpointer, self.callbacks = log, checkpointer, callbacks
@@ -71,7 +73,7 @@ class Run:
     self._unreadable: Mapping[str, str] = {}  # grows while the batches are read
     self._told = 0  # of these
     self._by_source = _BySource(c.train.data.to_dict(), c.train.batch_size)
-    self.work, self.compiled = work, compiled
+    self.work, self.compiled, self.only = work, compiled, only
     self.profile, self._trace_folder = profile, None
     self.done, self.stopped = 0, False  # steps; whether it was asked to end before all was done
 
@@ -224,7 +226,7 @@ class Run:
       self.log.flush()  # the metrics up to this step are there when the checkpoint is
       self.checkpointer.save(
         self.done,
-        saved.to_tree(state),
+        saved.to_tree(state, self.only),
         setup.checkpoint_meta(self.c, self.parts, self.done),
         vlm.assets(self.parts.processor, self.parts.codec),
         self._kept(),

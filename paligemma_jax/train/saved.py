@@ -1,6 +1,6 @@
 """A TrainState as the tree that a checkpoint holds, and where every leaf of it lies."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -11,16 +11,22 @@ from paligemma_jax.models import tree
 from paligemma_jax.train import adam8bit, step
 
 
-def to_tree(state: step.TrainState) -> dict[str, Any]:
+def to_tree(state: step.TrainState, only: Collection[str] | None = None) -> dict[str, Any]:
   """{"params", "opt_state", "step", "rng"} and "ema", where one is kept; plain dicts, readable
   without this package.
+
+  Of the parameters there are those of the flat names `only`; None: all.
 
   The optimizer's state is flat, path -> leaf, e.g. "1.mu.img.head.kernel" for adam's mean.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(state.opt_state)
   ema = {} if state.ema is None else {"ema": state.ema}
+  params = state.params
+  if only is not None:
+    flat = sharding.flatten(params)
+    params = sharding.unflatten({name: flat[name] for name in only})
   return ema | {
-    "params": state.params,
+    "params": params,
     "opt_state": {_path(path, "."): leaf for path, leaf in leaves},
     "step": state.step,
     "rng": state.rng,
@@ -28,10 +34,13 @@ def to_tree(state: step.TrainState) -> dict[str, Any]:
 
 
 def from_tree(tree: dict[str, Any], like: step.TrainState) -> step.TrainState:
-  """Inverse of `to_tree`; `like` gives the structure of the optimizer's state."""
+  """Inverse of `to_tree`; `like` gives the structure of the optimizer's state, and the parameters that
+  the tree does not have.
+  """
   leaves, treedef = jax.tree_util.tree_flatten_with_path(like.opt_state)
   opt_state = treedef.unflatten([tree["opt_state"][_path(path, ".")] for path, _ in leaves])
-  return step.TrainState(tree["step"], tree["params"], opt_state, tree["rng"], tree.get("ema"))
+  params = sharding.unflatten(sharding.flatten(like.params) | sharding.flatten(tree["params"]))
+  return step.TrainState(tree["step"], params, opt_state, tree["rng"], tree.get("ema"))
 
 
 def state_shardings(

@@ -3,22 +3,21 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh
 
 from paligemma_jax import cache, errors, sharding, vlm
-from paligemma_jax.checkpoint import formats
-from paligemma_jax.checkpoint import load as loading
+from paligemma_jax.checkpoint import adapted, formats, lora
 from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, tree, variants
 from paligemma_jax.processing import processor as processors
+from paligemma_jax.train import adapters, recipes, settings, step, vocabulary
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import recipes, saved, settings, step, vocabulary
 
 
 @dataclasses.dataclass
@@ -29,9 +28,17 @@ class Inputs:
   config: variants.ModelConfig
   processor: processors.Processor
   codec: dict | None  # parameters of the mask codec
+  layout: lora.Lora | None = None  # the adapters that train beside the model
+  quant: Mapping[str, tree.Quant] = dataclasses.field(default_factory=dict)  # weights in few bits
+
+  @property
+  def leaves(self) -> dict[str, tree.Leaf]:
+    """Every array of the parameters."""
+    adapters = self.layout.adapters(self.config) if self.layout else {}
+    return tree.formed(self.config, tree.Form(self.quant, adapters))
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Parts(Inputs):
   """What a run is made of, before there are parameters."""
 
@@ -117,7 +124,7 @@ def make_mesh(
   return mesh, rules
 
 
-def check_shares(config: variants.ModelConfig, mesh: Mesh, rules: sharding.Rules) -> list[str]:
+def check_shares(leaves: Mapping[str, tree.Leaf], mesh: Mesh, rules: sharding.Rules) -> list[str]:
   """How the parameters of a model are shared by the devices of a mesh: a line for each way to be
   split; [] for one device.
 
@@ -125,7 +132,7 @@ def check_shares(config: variants.ModelConfig, mesh: Mesh, rules: sharding.Rules
     UserError: a parameter cannot be split as the mesh asks; see `sharding.audit`.
   """
   groups: dict[tuple[str, ...], list[sharding.Placed]] = {}
-  for placed in sharding.audit(tree.plain(config), mesh, rules):
+  for placed in sharding.audit(leaves, mesh, rules):
     used = [(entry,) if isinstance(entry, str) else entry or () for entry in placed.spec]
     axes = tuple(axis for axis in mesh.axis_names if axis in sum(used, ()))
     groups.setdefault(axes, []).append(placed)
@@ -154,19 +161,24 @@ def check_divides(batch_size: int, devices: int, accumulate: int = 1) -> None:
     )
 
 
-def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None = None) -> Inputs:
+def open_inputs(
+  c: ml_collections.ConfigDict, resumed: str | os.PathLike | None = None, train: bool = True
+) -> Inputs:
   """Opens what the run starts from; starts no JAX backend.
 
   Args:
     c: the checked config.
     resumed: the checkpoint of this run to go on with. Model, tokenizer and preprocessing are then
       its own, whatever became of the files that the run started from.
+    train: whether it is to be trained with, and not only evaluated.
 
   Raises:
     UserError: no such checkpoint, one of another variant, no tokenizer or one that does not fit.
   """
   start = resumed or c.model.init
   source = formats.open(start) if start else None
+  if c.model.adapter and not resumed:
+    source = _with_adapter(source, c.model)
   config = source.config if resumed else model_config(c.model, source)
   tokenizer = None if resumed else _tokenizer(c, source, config)
   processor = vlm.make_processor(
@@ -175,7 +187,41 @@ def open_inputs(c: ml_collections.ConfigDict, resumed: str | os.PathLike | None 
   processor = dataclasses.replace(processor, text_len=c.input.text_len)
   check_vocabulary(processor, config)
   codec = vlm.find_codec(source, None if resumed else c.input.codec)
-  return Inputs(source, config, processor, codec)
+  if train:
+    source, layout, quant = forms(c, source, config)
+  else:
+    layout = source.adapter.lora if source is not None and source.adapter is not None else None
+    quant = adapted.forms(source, config, c.model.quant)
+  return Inputs(source, config, processor, codec, layout, quant)
+
+
+def _with_adapter(source: Any, m: ml_collections.ConfigDict) -> Any:
+  if source is None or source.config is None:
+    raise errors.UserError(
+      f"model.adapter {m.adapter} needs the whole model that it was trained on; name it with model.init"
+    )
+  return adapted.with_adapter(source, m.adapter)
+
+
+def forms(
+  c: ml_collections.ConfigDict, source: Any, config: variants.ModelConfig
+) -> tuple[Any, lora.Lora | None, dict[str, tree.Quant]]:
+  """(what to load, the adapters that train, the weights that are in few bits).
+
+  A recipe with adapters goes on with those of the checkpoint, if it has any; any other trains the model
+  with them merged.
+  """
+  recipe = recipes.RECIPES[c.train.recipe]
+  if not recipe.has_adapters:
+    if source is not None and source.adapter is not None:
+      source = adapted.merged(source, np.dtype("float32"))
+    return source, None, adapted.forms(source, config, c.model.quant) if c.model.quant else {}
+  quant = adapted.forms(source, config, c.model.quant)
+  if recipe.quant and not (quant or c.model.quant):
+    quant = tree.parse_quant(recipe.quant, config)
+  if source is not None and source.adapter is not None:
+    return source, source.adapter.lora, quant
+  return source, adapters.layout(c.train.lora.to_dict(), config), quant
 
 
 def _tokenizer(c: ml_collections.ConfigDict, source: Any, config: variants.ModelConfig):
@@ -200,10 +246,11 @@ def prepare(
     UserError: as `make_mesh`, or a parameter cannot be split as the mesh asks.
   """
   mesh, rules = make_mesh(c.mesh, c.train.batch_size, devices, c.train.accumulate)
-  check_shares(inputs.config, mesh, rules)
+  check_shares(inputs.leaves, mesh, rules)
   dtype = c.model.dtype or vlm.default_dtype(mesh.devices.flat[0].platform)
+  drop = inputs.layout.dropout if inputs.layout else 0.0
   model = paligemma.PaliGemma(
-    inputs.config, dtype, c.model.remat, c.model.dropout, rules, c.model.remat_img
+    inputs.config, dtype, c.model.remat, c.model.dropout, rules, c.model.remat_img, drop
   )
   return Parts(**vars(inputs), mesh=mesh, rules=rules, model=model)
 
@@ -245,7 +292,12 @@ def checkpoint_meta(c: ml_collections.ConfigDict, parts: Parts, done: int) -> di
   """What is stored beside the state: the model's config, the step (which is also the position in
   the data) and the run's config.
   """
-  return {"model": parts.model.config.to_dict(), "step": done, "run": settings.plain(c)}
+  meta = {"model": parts.model.config.to_dict(), "step": done, "run": settings.plain(c)}
+  if parts.layout is not None:
+    own = parts.source.quantised or not parts.quant  # the base has its form of itself
+    quant = c.model.quant or ("" if own else recipes.RECIPES[c.train.recipe].quant)
+    meta["adapter"] = adapted.meta(parts.source, parts.layout, quant)
+  return meta
 
 
 def model_config(m: ml_collections.ConfigDict, source: Any = None) -> variants.ModelConfig:
@@ -271,86 +323,3 @@ def model_config(m: ml_collections.ConfigDict, source: Any = None) -> variants.M
       ' leave model.preset "" or choose another checkpoint'
     )
   return found.replace(res=m.res or None, **settings)
-
-
-def init_state(
-  c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
-) -> step.TrainState:
-  """The state before the first step, every leaf where it belongs."""
-  abstract, shardings = abstract_state(c, parts, optimizer)
-  params = init_params(c, parts, optimizer, abstract.params, shardings.params)
-  make = jax.jit(
-    lambda params: step.init_state(params, optimizer, c.seed),
-    out_shardings=shardings,
-    donate_argnums=0,
-  )
-  return make(params)
-
-
-def abstract_state(
-  c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
-) -> tuple[step.TrainState, step.TrainState]:
-  """(shapes and dtypes, shardings) of the training state; nothing is computed."""
-  dtypes = param_dtypes(c, parts, optimizer)
-  leaves = tree.plain(parts.model.config)
-  params = {name: jax.ShapeDtypeStruct(leaf.shape, dtypes[name]) for name, leaf in leaves.items()}
-  abstract = jax.eval_shape(
-    lambda params: step.init_state(params, optimizer, c.seed), sharding.unflatten(params)
-  )
-  return abstract, saved.state_shardings(abstract, leaves, parts.mesh, parts.rules)
-
-
-def param_dtypes(
-  c: ml_collections.ConfigDict, parts: Parts, optimizer: optimizers.Optimizer
-) -> dict[str, Any]:
-  """Flat name -> dtype in memory: float32 for what trains, the rest as `recipes.frozen_dtype`."""
-  platform = parts.mesh.devices.flat[0].platform
-  frozen = recipes.frozen_dtype(c.train.recipe, parts.model.dtype, platform)
-  stored = parts.source.dtypes if parts.source is not None else {}
-  trainable = set(optimizer.trainable)
-
-  def of(name):
-    if name in trainable:
-      return "float32"
-    return frozen or stored.get(name, "float32")
-
-  return {name: jnp.dtype(of(name)) for name in tree.param_shapes(parts.model.config)}
-
-
-def init_params(
-  c: ml_collections.ConfigDict,
-  parts: Parts,
-  optimizer: optimizers.Optimizer,
-  abstract: dict,
-  shardings: dict,
-) -> dict:
-  """Parameters from the checkpoint, slice by slice, or random; of a partial one, both."""
-  dtypes = param_dtypes(c, parts, optimizer)
-  params: dict[str, jax.Array] = {}
-  if parts.source is None or parts.source.config is None:
-    params = sharding.flatten(random_params(c.seed, parts.model, abstract, shardings))
-  if parts.source is not None:
-    # A tower alone gives only its own parameters; a bare Gemma lacks the loc and seg tokens.
-    loaded = loading.load_params(
-      parts.source,
-      parts.model.config,
-      lambda name: dtypes[name],
-      mesh=parts.mesh,
-      rules=parts.rules,
-      extend_vocab=parts.source.config is None,
-    )
-    params |= sharding.flatten(loaded)
-  return sharding.unflatten(params)
-
-
-def random_params(seed: int, model: paligemma.PaliGemma, abstract: dict, shardings: dict) -> dict:
-  """Fresh parameters, each shard made where it stays."""
-  res = model.config.img.res
-  image = jnp.zeros((1, res, res, 3), jnp.uint8)
-  text = jnp.zeros((1, 2), jnp.int32)
-
-  def init(key):
-    params = model.init(key, image, text, text)["params"]
-    return jax.tree.map(lambda x, like: x.astype(like.dtype), params, abstract)
-
-  return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))

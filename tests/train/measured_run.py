@@ -14,7 +14,7 @@ import sys
 import jax
 import numpy as np
 
-from paligemma_jax.train import plan, saved, setup, targets
+from paligemma_jax.train import initial, plan, saved, setup, targets
 from paligemma_jax.transfers import common
 
 
@@ -32,7 +32,7 @@ def main(preset: str, batch_size: int, steps: int, remat: str) -> dict[str, int]
   c.train.update(batch_size=batch_size, steps=100)
   made = plan.make(c, targets.cpu())
   planned = plan.train_step(made).memory.peak
-  abstract, shardings = setup.abstract_state(made.config, made.parts, made.optimizer)
+  abstract, shardings = initial.abstract_state(made.config, made.parts, made.optimizer)
   batch = plan.abstract_batch(made, batch_size, 129)
   rng = np.random.default_rng(0)
   with jax.set_mesh(made.parts.mesh):

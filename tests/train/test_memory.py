@@ -70,7 +70,7 @@ def test_pieces_divide_over_the_devices_down_to_a_row_for_each():
   assert say().startswith("--config.train.accumulate=2 ")
   assert say(**{"train.accumulate": 2}).startswith("--config.train.accumulate=4 ")
   assert say(**{"train.accumulate": 4}).startswith("--config.train.mu_dtype")  # a row a device
-  least = {"train.accumulate": 4, "train.recipe": "head_only", "train.optimizer": "sgd"}
+  least = {"train.accumulate": 4, "train.recipe": "qlora", "train.optimizer": "sgd"}
   assert memory.smaller(config(**least), MODEL, 4) == ["more or larger devices"]
 
 
