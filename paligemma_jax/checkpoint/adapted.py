@@ -180,14 +180,14 @@ def forms(
     src: the opened checkpoint; None: there are random parameters.
     config: of the model.
     quant: a form, see `tree.parse_quant`; "float": none; None or "": as the checkpoint has them, or
-      as the run had them that it is of.
+      as the run had them that it is of. What an adapter has new values of is in floats.
   """
   text = quant or ("" if src is None else src.quant)
-  if text == FLOAT:
+  if text == FLOAT or src is None and not text:
     return {}
-  if text:
-    return tree.parse_quant(text, config)
-  return {} if src is None else {name: x.quant for name, x in src.quantised.items()}
+  found = tree.parse_quant(text, config) if text else {n: x.quant for n, x in src.quantised.items()}
+  own = src.adapter.replaced if src is not None and src.adapter is not None else {}
+  return {name: form for name, form in found.items() if name not in own}
 
 
 def merged(src: source.Source, dtype: np.dtype | None = None) -> source.Source:

@@ -30,7 +30,8 @@ class _Kind(NamedTuple):
 _ADAPTER = _Kind(
   r"adapter_(config\.json|model.*\.(safetensors|bin))",
   "an adapter",
-  "is no model of its own: merge it into its base with peft (merge_and_unload) and save that",
+  "is no model of its own: name its base as the checkpoint, and this as its adapter (--ckpt BASE"
+  " --adapter DIR; model.init and model.adapter of a config)",
 )
 # Weights that are not read. Of the names that end in .bin and .pth only those that hold a model:
 # trainers leave others (optimizer.bin, rng_state.pth, training_args.bin).

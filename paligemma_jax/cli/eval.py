@@ -109,8 +109,8 @@ def _transfers(args) -> list[_Transfer]:
     settings.model.init = checkpoint
     if args.tokenizer:
       settings.input.tokenizer = args.tokenizer
-    if args.adapter:
-      settings.model.adapter = args.adapter
+    # A run that began with an adapter has it in its own now.
+    settings.model.adapter = args.adapter or (settings.model.adapter if args.config else "")
     if args.quant:
       settings.model.quant = args.quant
     evals = _chosen(settings, args.evals)

@@ -62,6 +62,13 @@ def _summary(source) -> list[tuple[str, str]]:
   rows.append(("parameters", f"{count:,} ({runtime.size(_bytes(source))})"))
   if config is not None:
     rows += [(name, _setting(getattr(config.llm, name))) for name in variants.SETTINGS]
+  if source.adapter is not None:
+    adapter = source.adapter
+    rows.append(("base", source.base_path))
+    numbers = f"{len(adapter.lora.modules)} modules, {adapter.trained:,} numbers"
+    ranks = sorted({size.rank for size in adapter.lora.modules.values()})
+    rows.append(("adapter", f"{numbers}, rank {', '.join(map(str, ranks))}"))
+    rows.append(("weights beside it", source.quant or "as stored"))
   if "step" in source.meta:
     rows.append(("step", str(source.meta["step"])))
   rows += _preprocessing(source) + _added_tokens(source)

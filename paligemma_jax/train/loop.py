@@ -1,9 +1,11 @@
 """The training loop: `pg.train(config, workdir)` and `paligemma train`."""
 
 import contextlib
+import dataclasses
 import errno
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,7 +101,7 @@ def _train(
     inputs = setup.open_inputs(c, workdir / CHECKPOINTS / str(start) if resumed else None)
     _check_data(c, inputs.processor, inputs.codec)
     parts = setup.prepare(c, inputs)
-    optimizer = make_optimizer(c, parts.leaves, total, data_size)
+    optimizer = make_optimizer(c, parts.leaves, total, data_size, parts.replaced)
     stack.enter_context(memory.explained(c, parts.model.config, parts.mesh.devices.size))
     batches = stack.enter_context(contextlib.closing(_batches(c, parts, start or 0)))
 
@@ -219,9 +221,19 @@ def _checkpointer(c: ml_collections.ConfigDict, workdir: storage.Path, create: b
 
 
 def make_optimizer(
-  c: ml_collections.ConfigDict, leaves: Mapping[str, tree.Leaf], total: int, data_size: int
+  c: ml_collections.ConfigDict,
+  leaves: Mapping[str, tree.Leaf],
+  total: int,
+  data_size: int,
+  also: Sequence[str] = (),
 ) -> optimizers.Optimizer:
   """The optimizer that `c.train` asks for, over `total` steps of `data_size` examples an epoch.
+
+  Args:
+    c: the checked config.
+    leaves: of all parameters.
+    total, data_size: see above.
+    also: parameters that train besides those of the recipe.
 
   Raises:
     UserError: as `optimizers.make`, or a weight in few bits was to train.
@@ -233,7 +245,7 @@ def make_optimizer(
     optimizer=t.optimizer,
     lr=t.lr,
     schedules=resolved["rules"],
-    otherwise=resolved["otherwise"],
+    otherwise=(*((re.escape(n), resolved["schedule"]) for n in also), *resolved["otherwise"]),
     lr_mults=t.lr_mults,
     weight_decay=t.weight_decay,
     wd_mults=t.wd_mults,
@@ -276,8 +288,10 @@ def _batches(c: ml_collections.ConfigDict, parts: setup.Parts, start: int) -> It
 def trained_numbers(parts: setup.Parts, optimizer: optimizers.Optimizer) -> int:
   """How many numbers train; what fills up adapters of less than the largest rank does not count."""
   leaves = parts.leaves
-  whole = [math.prod(leaves[n].shape) for n in optimizer.trainable if ".lora/" not in n]
-  return sum(whole) + (parts.layout.trained(parts.config) if parts.layout else 0)
+  whole = sum(math.prod(leaves[n].shape) for n in optimizer.trainable if ".lora/" not in n)
+  if parts.layout is None:
+    return whole
+  return whole + dataclasses.replace(parts.layout, replaced=()).trained(parts.config)
 
 
 def _log(c: ml_collections.ConfigDict, workdir: storage.Path, total: int, start: int) -> logs.Log:

@@ -106,7 +106,7 @@ def make(config: Mapping[str, Any], target: targets.Target) -> Plan:
   parts = setup.prepare(c, inputs, target.devices)
   total = c.train.steps or _STEPS
   examples = total * c.train.batch_size
-  optimizer = loop.make_optimizer(c, parts.leaves, total, examples)
+  optimizer = loop.make_optimizer(c, parts.leaves, total, examples, parts.replaced)
   return Plan(target, c, parts, optimizer)
 
 

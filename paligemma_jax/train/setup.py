@@ -37,6 +37,13 @@ class Inputs:
     adapters = self.layout.adapters(self.config) if self.layout else {}
     return tree.formed(self.config, tree.Form(self.quant, adapters))
 
+  @property
+  def replaced(self) -> list[str]:
+    """Names of parameters of which an adapter that goes on has new values: they train with it."""
+    if self.layout is None:
+      return []
+    return sorted({lora.slots(self.config)[name].ours for name in self.layout.replaced})
+
 
 @dataclasses.dataclass(kw_only=True)
 class Parts(Inputs):
@@ -200,7 +207,7 @@ def _with_adapter(source: Any, m: ml_collections.ConfigDict) -> Any:
     raise errors.UserError(
       f"model.adapter {m.adapter} needs the whole model that it was trained on; name it with model.init"
     )
-  return adapted.with_adapter(source, m.adapter)
+  return adapted.with_adapter(source, m.adapter, fresh=True)
 
 
 def forms(
@@ -220,6 +227,12 @@ def forms(
   if recipe.quant and not (quant or c.model.quant):
     quant = tree.parse_quant(recipe.quant, config)
   if source is not None and source.adapter is not None:
+    for name, places in source.adapter.replaced.items():
+      if math.prod(tree.plain(config)[name].shape[: len(next(iter(places)))]) != len(places):
+        raise errors.UserError(
+          f"{source.adapter.path} has new values of some layers of {name} alone; such a one can be used, but"
+          " not trained on. Choose recipe full, which begins with it merged"
+        )
     return source, source.adapter.lora, quant
   return source, adapters.layout(c.train.lora.to_dict(), config), quant
 

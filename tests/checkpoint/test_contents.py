@@ -124,7 +124,7 @@ def test_a_file_that_was_never_fetched_is_said_to_be(tmp_path, folder, name):
 
 def test_an_adapter_alone_says_whose_it_is():
   words = said(golden.DIR / "pg1_tiny_lora")
-  assert "an adapter (adapter_config.json: LORA, r 4, of " in words and "merge it" in words
+  assert "an adapter (adapter_config.json: LORA, r 4, of " in words and "--adapter DIR" in words
 
 
 def test_folders_without_weights_are_said_to_be(folder):

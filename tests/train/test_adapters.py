@@ -9,7 +9,7 @@ import pytest
 
 import paligemma_jax as pg
 from paligemma_jax import errors, sharding
-from paligemma_jax.checkpoint import formats
+from paligemma_jax.checkpoint import formats, lora, peft_save
 from paligemma_jax.cli import main
 from paligemma_jax.models import tree, variants
 from paligemma_jax.train import adapters, loop, recipes
@@ -215,3 +215,30 @@ def test_only_adapters_have_a_state(base):
   leaves = tree.formed(toy.config(), tree.Form({}, form.adapters(toy.config())))
   trains = [n for n in leaves if recipes.is_adapter(n)]
   assert trains and not any(n.endswith(".lora/scale") for n in trains)
+
+
+def test_an_adapter_of_whole_modules_trains_on_with_them(base, tmp_path):
+  """`modules_to_save` of peft: the projector, whose new values train and are saved."""
+  config_ = toy.config(vocab_size=1500, res=28)
+  own = lora.Lora(
+    {p: lora.Size(2, 4) for p in lora.modules(config_) if p.endswith("q_proj")},
+    replaced=("multi_modal_projector.linear.weight", "multi_modal_projector.linear.bias"),
+  )
+  flat = toy.flat_params(config_)
+  rng = np.random.default_rng(0)
+  leaves = tree.formed(config_, tree.Form({}, own.adapters(config_)))
+  arrays = {
+    n: rng.normal(size=x.shape).astype(np.float32) for n, x in leaves.items() if ".lora" in n
+  }
+  arrays |= {n: flat[n] + 1 for n in ("img/head/kernel", "img/head/bias")}
+  peft_save.save(tmp_path / "peft", own, config_, arrays)
+  c = config(base, "lora", steps=2)
+  c.model.adapter = str(tmp_path / "peft")
+  loop.train(c, tmp_path / "run")
+  got = sharding.flatten(load(tmp_path / "run").params)
+  for name in ("img/head/kernel", "llm/layers/attn/q_einsum/w.lora/a"):
+    change = np.abs(np.asarray(got[name]) - arrays[name])
+    assert 0 < change.max() < 0.1, name
+  assert (
+    "img/Transformer/encoder_norm/scale" not in formats.steps.open(str(tmp_path / "run")).arrays
+  )
