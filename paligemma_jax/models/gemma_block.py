@@ -98,7 +98,7 @@ class Attention(nn.Module):
     w_q = Weight((N, D, H), (1,), name="q_einsum")()
     w_kv = Weight((2, K, D, H), (2,), name="kv_einsum")()
     drops = [weights.dropout(self, self.drop) for _ in "qk"]
-    linear = functools.partial(weights.apply, summed=(1,), dtype=self.dtype, decoding=self.decoding)
+    linear = functools.partial(weights.apply, summed=(1,), dtype=self.dtype)
 
     def queries(x, w):
       if self.decoding:  # [N, B, T, H] -> [B, T, N, H]
@@ -138,7 +138,7 @@ class Attention(nn.Module):
 
     w = Weight((N, H, D), (0, 1), name="attn_vec_einsum")()
     drop = weights.dropout(self, self.drop)
-    forms = dict(summed=(0, 1), outer=(D,), dtype=self.dtype, decoding=self.decoding)
+    forms = dict(summed=(0, 1), outer=(D,), dtype=self.dtype)
     (x,) = weights.apply(output, x, w, **forms, drop=drop)
     return x, kv
 
@@ -161,7 +161,7 @@ class Mlp(nn.Module):
     gate_up = weights.of(self, "gating_einsum", init(batch_axis=(0,)), (2, D, F))
     down = weights.of(self, "linear", init(), (F, D))
     drops = [weights.dropout(self, self.drop) for _ in "gd"]
-    linear = functools.partial(weights.apply, summed=(0,), dtype=self.dtype, decoding=self.decoding)
+    linear = functools.partial(weights.apply, summed=(0,), dtype=self.dtype)
 
     def project(x, scale, gate_up, drop):
       x = rms_norm(x, scale).astype(

@@ -82,10 +82,21 @@ def scales(parts: dict):
   if "nested" not in parts:
     return parts["absmax"].astype(np.float32)
   codes = parts["absmax"].reshape(-1)
-  xp = _namespace(codes)
-  values = xp.take(xp.asarray(codebooks.dynamic_map(signed=True)), codes.astype(np.int32))
+  values = _dynamic(codes)
   wide = _product(_blocks(values, tree.NESTED), parts["nested"][:, None])
   return (wide.reshape(-1)[: codes.size] + parts["offset"]).reshape(parts["absmax"].shape)
+
+
+def _dynamic(codes):
+  """The values of 8-bit codes."""
+  book = codebooks.dynamic_map(signed=True)
+  if isinstance(codes, np.ndarray):
+    return np.take(book, codes)
+  return jax.lax.platform_dependent(
+    codes,
+    tpu=lambda codes: choose(codes, book),
+    default=lambda codes: jnp.take(jnp.asarray(book), codes.astype(np.int32)),
+  )
 
 
 def _namespace(x):
@@ -208,11 +219,15 @@ def _values(codes, book: np.ndarray):
 
 
 def _selected(codes, book: np.ndarray):
-  """As a table, but by fifteen choices on the bits of a code."""
+  """As a table."""
   wide = codes.astype(np.uint16)
-  codes = jax.lax.bitcast_convert_type(wide >> 4 | (wide & 15) << 8, np.uint8)
+  return choose(jax.lax.bitcast_convert_type(wide >> 4 | (wide & 15) << 8, np.uint8), book)
+
+
+def choose(codes, book: np.ndarray):
+  """book[codes] of uint8 codes without a gather: by choices on the bits of a code."""
   values = [jnp.float32(value) for value in book]
-  for bit in range(4):
+  for bit in range(len(book).bit_length() - 1):
     is_set = codes & (1 << bit) != 0
     values = [jnp.where(is_set, odd, even) for even, odd in zip(values[::2], values[1::2])]
   return values[0]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from paligemma_jax.models import quant, tree
+from paligemma_jax.models import quant, quant_products, tree
 
 Parts = dict[str, ArrayLike]
 
@@ -78,7 +78,6 @@ def apply(
   dtype: str,
   is_stack: bool = False,
   drop: Drop | None = None,
-  decoding: bool = False,
 ) -> tuple[Array, ...]:
   """The product of x with a matrix, or with each of the two matrices of a stack.
 
@@ -91,7 +90,6 @@ def apply(
     dtype: of the products.
     is_stack: whether there are two matrices.
     drop: in training; None: nothing is dropped.
-    decoding: whether there are few rows and no gradient; see `quant_products`.
 
   Returns:
     [*b, *outer] of each matrix.
@@ -102,7 +100,7 @@ def apply(
     if not isinstance(w.value, dict):
       return product(x, jnp.asarray(w.value, dtype))
     flat = x.reshape(*x.shape[: x.ndim - len(summed)], -1)
-    ys = _in_few_bits(is_stack, math.prod(outer), dtype, decoding, flat, w.value)
+    ys = _in_few_bits(is_stack, flat, w.value)
     return tuple(y.reshape(*y.shape[:-1], *outer) for y in ys)
 
   ys = base(x)
@@ -128,42 +126,25 @@ def apply(
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _in_few_bits(is_stack: bool, out: int, dtype: str, decoding: bool, x: Array, parts: Parts):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _in_few_bits(is_stack: bool, x: Array, parts: Parts) -> tuple[Array, ...]:
   """x [*b, in] times each matrix [out, in] of `parts`; they have no gradient.
 
   The backward pass widens them again. What it finds kept are the arrays that came in.
   """
   each = matrices(parts, 2) if is_stack else [parts]
-  return tuple(_forward(x, one, out, dtype) for one in each)
+  return tuple(quant_products.forward(x, one) for one in each)
 
 
-def _in_few_bits_forward(is_stack, out, dtype, decoding, x, parts):
-  return _in_few_bits(is_stack, out, dtype, decoding, x, parts), (parts, x.shape[-1])
-
-
-def _in_few_bits_backward(is_stack, out, dtype, decoding, kept, dys):
-  parts, inner = kept
+def _in_few_bits_backward(is_stack, parts, dys):
   each = matrices(parts, 2) if is_stack else [parts]
-  dx = [_input_gradient(dy, one, inner, dtype) for dy, one in zip(dys, each, strict=True)]
-  return sum(dx), None
+  dxs = [quant_products.input_gradient(dy, one) for dy, one in zip(dys, each, strict=True)]
+  return sum(dxs), None
 
 
-def _forward(x, parts, out, dtype):
-  w = quant.widen(jax.lax.optimization_barrier(parts), (out, x.shape[-1])).astype(dtype)
-  return jnp.einsum("...i,oi->...o", x, w)
-
-
-def _input_gradient(dy, parts, inner, dtype):
-  w = quant.widen(jax.lax.optimization_barrier(parts), (dy.shape[-1], inner))
-  if "int8" not in parts:
-    w = w.astype(
-      jnp.bfloat16
-    )  # bitsandbytes' backward pass sees 4 bits so, whatever it computes in
-  return jnp.einsum("...o,oi->...i", dy, w.astype(dtype))
-
-
-_in_few_bits.defvjp(_in_few_bits_forward, _in_few_bits_backward)
+_in_few_bits.defvjp(
+  lambda is_stack, x, parts: (_in_few_bits(is_stack, x, parts), parts), _in_few_bits_backward
+)
 
 
 def matrices(parts: Parts, n: int) -> list[Parts]:

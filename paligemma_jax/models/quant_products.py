@@ -1,0 +1,208 @@
+"""The product with a weight of few bits, which is widened for this one product and never kept.
+
+Weight-only: rows stay floats, and nothing is rounded more than in a product of floats. The backward
+pass has codes and scales alone, and widens them again.
+
+On a GPU or TPU the compiler widens what a product loads. On a CPU it writes the widened matrix to
+memory and reads it again, which takes ten times as long as a product with one row. There instead:
+
+- A few outputs at a time are widened and multiplied, so that their floats stay in the cache.
+- One or two rows and int8 codes are multiplied as integers. A row becomes three of 8 bits, which add
+  up to all that float32 says beside the largest value of the row. Where the processor has
+  instructions for such products (VNNI, AMX), up to 64 rows are.
+
+TABLE
+"""
+
+import functools
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from paligemma_jax.models import codebooks, quant, tree
+
+_PIECES = 3  # of 8 bits: 127 * 254 * 254 steps up to the largest value; float32 has 2^23 and more
+_FEW = 64  # rows
+# So many values are widened at a time: with few rows as many as stay in the cache; with more the
+# product takes longer than the widening, and is faster when it is large.
+_SMALL, _LARGE = 2**19, 2**22
+
+
+def forward(x: Float[Array, "*b in"], parts: dict) -> Float[Array, "*b out"]:
+  """x @ w.T, of the weight w [out, in] that codes and scales stand for.
+
+  Args:
+    x: rows; operands and result have its dtype, sums are float32.
+    parts: of one matrix, as `quant.quantise` returns them.
+  """
+  return jax.lax.platform_dependent(*_now(x, parts), cpu=_by_blocks, default=_at_once)
+
+
+def input_gradient(dy: Float[Array, "*b out"], parts: dict) -> Float[Array, "*b in"]:
+  """dy @ w, the gradient of x. bitsandbytes widens 4 bits to bfloat16 for it, whatever it computes in
+  (in files whose state says so, as published ones do); so does this.
+  """
+  forms = dict(cpu=_gradient_by_blocks, default=_gradient_at_once)
+  return jax.lax.platform_dependent(*_now(dy, parts), **forms)
+
+
+def _now(x, parts):
+  """Both; what is made of `parts` waits for `x`, so that no loop over steps makes it beforehand."""
+  return jax.lax.optimization_barrier((x, parts))
+
+
+def _at_once(x, parts):
+  out = _other_size(parts, x.shape[-1])
+  if _is_paired(parts, x.shape[-1]):
+    w, x = _planes(parts, (out, x.shape[-1]), x.dtype), _even_first(x)
+  else:
+    w = _unscaled(parts, (out, x.shape[-1]), x.dtype)
+  return _scaled(_dot(x, w, 1), parts).astype(x.dtype)
+
+
+def _gradient_at_once(dy, parts):
+  into = _other_size(parts, dy.shape[-1])
+  if not _is_paired(parts, into):
+    w = _unscaled(parts, (dy.shape[-1], into), dy.dtype)
+    return _dot(_scaled(dy, parts), w, 0).astype(dy.dtype)
+  w = _planes(parts, (dy.shape[-1], into), dy.dtype)
+  halves = jnp.split(_dot(dy, w, 0).astype(dy.dtype), 2, axis=-1)
+  return jnp.stack(halves, axis=-1).reshape(*dy.shape[:-1], into)
+
+
+def _is_paired(parts, into):
+  """Whether a byte holds two codes of one output."""
+  return "int8" not in parts and into % 2 == 0
+
+
+def _planes(parts, shape, dtype):
+  """The weights [out, in], inputs of even number first.
+
+  Putting those of one byte beside each other, as they belong, would make an axis of two the last one, which
+  takes 64 times the memory on a TPU. Nor is there a gather from a table.
+  """
+  codes, half = parts[_kind(parts)].reshape(shape[0], -1), shape[1] // 2
+  book = codebooks.BOOKS[_kind(parts)]
+  scales = quant.scales(parts)
+  block = tree.block_size(codes.shape, scales.shape)
+  scales = jnp.repeat(scales, block // 2, axis=1).reshape(-1)[: codes.size].reshape(-1, half)
+  halves = [quant.choose(c, book) * scales for c in (codes >> 4, codes & 15)]
+  return jnp.concatenate(halves, axis=1).astype(dtype)
+
+
+def _even_first(x):
+  return jnp.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
+
+
+def _by_blocks(x, parts):
+  rows = x.reshape(-1, x.shape[-1])
+  if "int8" in parts and len(rows) <= _integer_rows():
+    y = _by_integers(rows, parts["int8"])
+  else:
+    out = _other_size(parts, x.shape[-1])
+    size = _SMALL if len(rows) <= _FEW else _LARGE
+
+    def add(y, start, n, block):
+      w = _unscaled(block, (n, x.shape[-1]), x.dtype)
+      return jax.lax.dynamic_update_slice(y, _dot(w, rows, 1), (start, 0))
+
+    y = _over_blocks(add, jnp.zeros((out, len(rows))), parts, (out, x.shape[-1]), size)
+  return _scaled(y.T, parts).astype(x.dtype).reshape(*x.shape[:-1], -1)
+
+
+def _gradient_by_blocks(dy, parts):
+  rows = _scaled(dy.reshape(-1, dy.shape[-1]), parts)
+  out, into = dy.shape[-1], _other_size(parts, dy.shape[-1])
+
+  def add(dx, start, n, block):
+    w = _unscaled(block, (n, into), dy.dtype if "int8" in block else jnp.bfloat16)
+    w = w.astype(dy.dtype)
+    return dx + _dot(jax.lax.dynamic_slice_in_dim(rows, start, n, 1), w, 0)
+
+  dx = _over_blocks(add, jnp.zeros((len(rows), into)), parts, (out, into), _LARGE)
+  return dx.astype(dy.dtype).reshape(*dy.shape[:-1], -1)
+
+
+def _over_blocks(add, total, parts, shape, size):
+  """`total` after `add` (total, first output, number of outputs, their parts) of all blocks.
+
+  About `size` weights are a block. No output is in two; all are in one where rows share a scale.
+  """
+  kind = _kind(parts)
+  parts = {kind: parts[kind], "absmax": quant.scales(parts)}
+  out, into = shape
+  if any(len(part) != out for part in parts.values()):
+    return add(total, 0, out, parts)
+  n = min(out, max(1, size // into))
+
+  def one(i, total, n=n):
+    slices = {k: jax.lax.dynamic_slice_in_dim(part, i * n, n) for k, part in parts.items()}
+    return add(total, i * n, n, slices)
+
+  total = jax.lax.fori_loop(0, out // n, one, total)
+  rest = out % n
+  if not rest:
+    return total
+  return add(total, out - rest, rest, {k: part[out - rest :] for k, part in parts.items()})
+
+
+def _by_integers(rows, codes):
+  """rows @ codes.T as integers, float32[out, n], to 1e-7 of the largest value in a row."""
+  rows = rows.astype(jnp.float32)
+  largest = jnp.maximum(jnp.max(jnp.abs(rows), axis=1, keepdims=True), np.finfo(np.float32).tiny)
+  rest, pieces = rows / largest * 127, []
+  for _ in range(_PIECES):
+    piece = jnp.round(rest)
+    pieces.append(piece.astype(jnp.int8))
+    rest = (rest - piece) * 254
+  sums = _dot(codes, jnp.concatenate(pieces), 1, jnp.int32)
+  total = 0
+  for piece in reversed(jnp.split(sums.astype(jnp.float32), _PIECES, axis=1)):
+    total = total / 254 + piece
+  return total * (largest.T / 127)
+
+
+@functools.cache
+def _integer_rows() -> int:
+  """So many rows at most are faster as integers on this CPU."""
+  try:
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+  except OSError:
+    flags = ""
+  return _FEW if re.search(r"\b(avx_vnni|avx512_vnni|amx_int8)\b", flags) else 2
+
+
+def _dot(x, w, axis: int, dtype=jnp.float32):
+  """x [*b, n] times w, whose `axis` is n, in `dtype`."""
+  return jax.lax.dot_general(
+    x, w, (((x.ndim - 1,), (axis,)), ((), ())), preferred_element_type=dtype
+  )
+
+
+def _unscaled(parts, shape, dtype):
+  """[out, in] in `dtype`; the scales of int8 codes are left to `_scaled`."""
+  if "int8" in parts:
+    return parts["int8"].astype(dtype)
+  return quant.widen(parts, shape).astype(dtype)
+
+
+def _scaled(y, parts):
+  """y [*b, out], times the scales of int8 codes."""
+  if "int8" not in parts:
+    return y
+  scale = parts["absmax"] * np.float32(1 / 127)
+  return (y * jnp.expand_dims(scale, range(y.ndim - 1))).astype(y.dtype)
+
+
+def _kind(parts):
+  return next(kind for kind in tree.KINDS if kind in parts)
+
+
+def _other_size(parts, size):
+  """`in` of `out`, or `out` of `in`."""
+  kind = _kind(parts)
+  return parts[kind].size * (1 if kind == "int8" else 2) // size
