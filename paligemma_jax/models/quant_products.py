@@ -10,8 +10,6 @@ memory and reads it again, which takes ten times as long as a product with one r
 - One or two rows and int8 codes are multiplied as integers. A row becomes three of 8 bits, which add
   up to all that float32 says beside the largest value of the row. Where the processor has
   instructions for such products (VNNI, AMX), up to 64 rows are.
-
-TABLE
 """
 
 import functools
