@@ -26,6 +26,7 @@ FSDP: Rules = (("batch", ("data", "fsdp")), ("auto", "fsdp"))
 # A parameter with more elements than this must not stay whole on every device (64 MB in float32).
 LARGE = 2**24
 REPLICATED = ("kv_heads",)  # the axes that may stay whole knowingly: Gemma 2B has one KV head
+CODES = ("int8", "uint8")  # of weights in few bits: two in a byte may not divide where values do
 
 # Below this many elements a parameter is not worth a gather (chosen; big_vision uses 4 MiB).
 AUTO_MIN_SIZE = 2**16
@@ -128,6 +129,7 @@ class Named(Protocol):
 
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]  # their logical names
+  dtype: str  # the only one it may have; "": any float
 
 
 def param_shardings(
@@ -199,7 +201,7 @@ def audit(leaves: Mapping[str, Named], mesh: Mesh, rules: Rules) -> list[Placed]
     ways = _ways(spec, mesh, len(leaf.shape))
     for axis, size, n in zip(leaf.axes, leaf.shape, ways, strict=True):
       wanted = math.prod(mesh.shape[a] for a in _mesh_axes(axis, mesh, rules))
-      if n < wanted and axis not in REPLICATED:
+      if n < wanted and axis not in REPLICATED and leaf.dtype not in CODES:
         raise errors.UserError(
           f"mesh: {name} has {size} {axis}, which does not divide over {wanted} devices; choose"
           " another size of the mesh axis"
@@ -208,7 +210,7 @@ def audit(leaves: Mapping[str, Named], mesh: Mesh, rules: Rules) -> list[Placed]
   auto = math.prod(mesh.shape[a] for a in _mesh_axes("auto", mesh, rules))
   large = [line for line in lines if math.prod(line.leaf.shape) > LARGE]
   for line in large:
-    if auto > 1 and line.ways < auto:
+    if auto > 1 and line.ways < auto and math.prod(line.leaf.shape) > LARGE * line.ways:
       sizes = " x ".join(map(str, line.leaf.shape))
       most = max(
         n for n in range(1, auto) if auto % n == 0 and all(_divides(one, n) for one in large)

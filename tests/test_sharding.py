@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec as P
 from paligemma_jax import errors, exchange, sharding
 from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, tree, variants
-from paligemma_jax.train import setup
+from paligemma_jax.train import adapters, setup
+from paligemma_jax.transfers import common
 from tests import toy
 
 RULES = (
@@ -44,10 +45,12 @@ def test_one_kv_head_is_replicated_over_tensor():
   assert got["llm/layers/attn/q_einsum/w"] == (None, "tensor", "fsdp", None)
 
 
-def audit(name, mesh_name, devices=None):
+def audit(name, mesh_name, devices=None, form=None):
   layout = meshes.get(mesh_name)
   mesh = jax.sharding.AbstractMesh(tuple(devices), tuple(layout["axes"]))
-  return sharding.audit(tree.plain(variants.preset(name)), mesh, layout["rules"])
+  return sharding.audit(
+    tree.formed(variants.preset(name), form or tree.Form()), mesh, layout["rules"]
+  )
 
 
 @pytest.mark.parametrize("name", ["paligemma-3b", "paligemma2-10b", "paligemma2-28b"])
@@ -58,6 +61,31 @@ def test_the_audit_lists_every_parameter_and_all_large_ones_are_split(name, mesh
   lines = audit(name, mesh, sizes)
   assert len(lines) == len(tree.param_shapes(variants.preset(name)))
   assert all(line.ways >= sizes[1] for line in lines if np.prod(line.leaf.shape) > sharding.LARGE)
+
+
+@pytest.mark.parametrize("name", ["paligemma-3b", "paligemma2-3b", "paligemma2-28b"])
+@pytest.mark.parametrize("kind", ["int8", "int4-32", "nf4-dq"])
+@pytest.mark.parametrize(
+  "mesh, sizes", [("fsdp", (1, 16, 1)), ("fsdp_tensor", (1, 8, 2)), ("fsdp_tensor:4", (1, 4, 4))]
+)
+def test_weights_in_few_bits_and_adapters_are_split_where_floats_are(name, kind, mesh, sizes):
+  config = variants.preset(name)
+  options = common.base().train.lora.to_dict() | {"targets": "all-linear"}
+  form = tree.Form(
+    tree.parse_quant(kind, config), adapters.layout(options, config).adapters(config)
+  )
+  lines = {line.name: line for line in audit(name, mesh, sizes, form)}
+  assert set(lines) == set(tree.formed(config, form))
+  for weight, few in form.quant.items():
+    codes = lines[f"{weight}/{few.kind}"]
+    assert codes.ways % sizes[1] == 0  # a part of the codes on each device
+    if "mlp" in weight and weight.startswith("llm"):
+      assert codes.ways == sizes[1] * sizes[2]
+  held = lambda lines: sum(
+    np.prod(x.leaf.shape) * np.dtype(x.leaf.dtype or "float32").itemsize / x.ways for x in lines
+  )
+  scales = [x for n, x in lines.items() if n.rsplit("/")[-1] in ("absmax", "nested", "offset")]
+  assert held(scales) < 0.3 * held(lines.values())
 
 
 @pytest.mark.parametrize(

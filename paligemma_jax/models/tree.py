@@ -198,27 +198,32 @@ def quantised(leaf: Leaf, quant: Quant) -> dict[str, Leaf]:
   """The arrays that stand for a weight in few bits."""
   out, into = leaf.matrix
   first = lambda axes: next((leaf.axes[i] for i in axes if leaf.axes[i] != "head_dim"), None)
-  names, n = (*leaf.axes[: leaf.stack], first(leaf.outer), first(leaf.summed)), leaf.stack
+  stack, n = leaf.axes[: leaf.stack], leaf.stack
+  rows, columns = first(leaf.outer), first(leaf.summed)
 
-  def part(dtype, *shape):
-    axes = (
-      names[: n + len(shape)] if len(shape) != 2 or shape[0] == out else (*names[:n], None, None)
-    )
-    return Leaf((*leaf.stacked, *shape), axes, n, (), dtype)
+  def part(dtype, shape, axes):
+    axes = axes if shape[0] == out else (None, None)  # flattened
+    return Leaf((*leaf.stacked, *shape), (*stack, *axes), n, (), dtype)
 
   if quant.kind == "int8":
-    return {"int8": part("int8", out, into), "absmax": part("float32", out)}
+    codes, absmax = part("int8", (out, into), (rows, columns)), part("float32", (out,), (rows,))
+    return {"int8": codes, "absmax": absmax}
   codes = (out, into // 2) if into % 2 == 0 else (1, -(-out * into // 2))
   blocks = (out, into // quant.block)
   if into % quant.block:
     blocks = (1, -(-out * into // quant.block))
   scales = "uint8" if quant.double else "bfloat16" if quant.kind == "int4" else "float32"
-  parts = {quant.kind: part("uint8", *codes), "absmax": part(scales, *blocks)}
+  # Blocks of a row are few and seldom divide over devices where its values do: they have no name.
+  parts = {
+    quant.kind: part("uint8", codes, (rows, columns)),
+    "absmax": part(scales, blocks, (rows, None)),
+  }
   if quant.double:
-    nested = Leaf(
-      (*leaf.stacked, -(-math.prod(blocks) // NESTED)), (*names[:n], None), n, (), "float32"
-    )
-    parts |= {"nested": nested, "offset": Leaf(leaf.stacked, names[:n], n, (), "float32")}
+    nested = (*leaf.stacked, -(-math.prod(blocks) // NESTED))
+    parts |= {
+      "nested": Leaf(nested, (*stack, None), n, (), "float32"),
+      "offset": Leaf(leaf.stacked, stack, n, (), "float32"),
+    }
   return parts
 
 
