@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
   from paligemma_jax.train import processes
 
   processes.join()
-  opened = [_open(one.settings, one.evals) for one in transfers]  # no mistake waits for a model
+  opened = [open_inputs(one.settings, one.evals) for one in transfers]  # no mistake waits for a model
   _check_same([inputs.source.path for _, inputs in opened])
   found, several = [], len(transfers) > 1
   try:
@@ -187,7 +187,7 @@ def _chosen(settings, regex: str) -> list[str]:
   return names
 
 
-def _open(given, names: list[str]) -> tuple:
+def open_inputs(given, names: list[str]) -> tuple:
   """The checked config and what its evaluations start from; nothing is computed."""
   from paligemma_jax.data import pipeline
   from paligemma_jax.evals import checks
