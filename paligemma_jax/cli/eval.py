@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
   from paligemma_jax.train import processes
 
   processes.join()
-  opened = [open_inputs(one.settings, one.evals) for one in transfers]  # no mistake waits for a model
+  # No mistake waits for a model.
+  opened = [open_inputs(one.settings, one.evals) for one in transfers]
   _check_same([inputs.source.path for _, inputs in opened])
   found, several = [], len(transfers) > 1
   try:
