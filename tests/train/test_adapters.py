@@ -1,5 +1,6 @@
 """Training of adapters: what trains, what is saved, what a run is good for afterwards."""
 
+import json
 import os
 import shutil
 
@@ -13,6 +14,7 @@ from paligemma_jax.checkpoint import formats, lora, peft_save
 from paligemma_jax.cli import main
 from paligemma_jax.models import tree, variants
 from paligemma_jax.train import adapters, loop, recipes
+from paligemma_jax.train import run as runs
 from paligemma_jax.transfers import common
 from tests import toy
 from tests.train import toy_run
@@ -48,7 +50,7 @@ def config(base, recipe="qlora", steps=4, **changes):
   c.train.recipe = recipe
   c.train.lora.update(rank=4, dropout=0.1)
   c.checkpoint.every = 2
-  c.evals = {}
+  c.evals = {"nll": common.evaluate(c.train.data.mine, "perplexity", every=1.0, batch_size=8)}
   return c
 
 
@@ -111,6 +113,15 @@ def test_merged_is_unmerged(run, tmp_path):
   pg.save(unmerged, tmp_path / "saved.npz")
   for path in ("merged.npz", "saved.npz"):
     np.testing.assert_allclose(logprobs(load(tmp_path / path)), logprobs(unmerged), atol=1e-5)
+
+
+def test_an_evaluation_of_the_run_gives_the_scores_of_its_end(run, tmp_path):
+  workdir, _ = run
+  assert main.main(["eval", "--ckpt", str(workdir), "--workdir", str(tmp_path)]) == 0
+  again = json.loads((tmp_path / "metrics.json").read_text())["nll"]
+  before = runs.last_scores(workdir)["nll"]
+  for metric, value in before.items():
+    np.testing.assert_allclose(again[metric], value, rtol=1e-6, err_msg=metric)
 
 
 def test_another_base_is_refused(base, run, tmp_path):
