@@ -13,12 +13,13 @@ here is every product of matrices, as 2 operations per multiply-add, that
 consist of. Norms, activations, softmax, the lookup of embeddings and the optimizer do not count
 (well under 1 % at the published sizes). The backward pass is a product for the gradient of the input where
 anything before it trains, and one for the gradient of the weight where that trains: twice the
-forward pass when everything does. Products that the backward pass repeats because their results
+forward pass when everything does. An adapter adds two small products to that of its weight (`adapted`).
+Products that the backward pass repeats because their results
 were not kept are counted apart: the hardware does them, but MFU, model FLOPs utilisation
 (arXiv:2204.02311, appendix B), leaves them out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from paligemma_jax.models import attention, tree, variants
@@ -153,6 +154,24 @@ def logits(c: variants.DecoderConfig, rows: int) -> Product:
   return Product(EMBEDDING, 1, rows, c.width, c.vocab_size, 1)
 
 
+def adapted(products: Sequence[Product], adapters: Mapping[str, tree.Adapter]) -> list[Product]:
+  """`products` with those of low-rank adapters, (x A) B, behind that of their weight.
+
+  Not counted: the adapter of the table, of which rows are looked up, and what DoRA does once a step,
+  whatever the batch.
+  """
+  found = []
+  for p in products:
+    found.append(p)
+    if p.name in adapters and p.name != EMBEDDING:
+      n = 2 if tree.stack_of(p.name) == 2 else 1  # matrices that `p` takes together
+      small = p._replace(times=n * p.times, rights=n * p.rights)
+      rank = adapters[p.name].rank
+      found.append(small._replace(name=f"{p.name}.lora/a", cols=rank))
+      found.append(small._replace(name=f"{p.name}.lora/b", inner=rank, cols=p.cols // n))
+  return found
+
+
 def passes(
   config: variants.ModelConfig,
   products: Sequence[Product],
@@ -160,6 +179,7 @@ def passes(
   remat: str = "nothing_saveable",
   remat_img: str = "",
   kernel: bool = False,
+  few_bits: Collection[str] = (),
 ) -> list[Passes]:
   """How often a training step does each of `products`.
 
@@ -172,11 +192,12 @@ def passes(
 
   Args:
     config: dimensions.
-    products: as `forward` gives them.
+    products: as `forward` or `adapted` gives them.
     trained: names of the parameters that train; None: all.
     remat: the model's policy; one that is not known here counts like "nothing_saveable".
     remat_img: the image tower's; "" for the same.
     kernel: whether attention over many image tokens runs in the TPU's kernel (`attention.attend`).
+    few_bits: names of weights in few bits, whose products no policy recognises as such.
   """
   kernel = kernel and config.img.num_tokens >= attention.KERNEL
   trained = set(tree.param_shapes(config) if trained is None else trained)
@@ -195,17 +216,26 @@ def passes(
     EMBEDDING: decoder or any_in("llm/final_norm"),
   }
 
+  def again(p, policy):
+    return _repeats(config, p, policy, trained, kernel, p.name in few_bits)
+
   def one(p):
     into = next(needed for prefix, needed in reached.items() if p.name.startswith(prefix))
+    into = into or p.name.endswith(".lora/b")  # what A makes
     backward = into + (p.name in trained) if p.has_weight else 2 * into
     policy = remat_img if remat_img and p.name.startswith("img/") else remat
-    return Passes(1, backward, _repeats(config, p, policy, trained, kernel) if backward else 0)
+    return Passes(1, backward, again(p, policy) if backward else 0)
 
   return [one(p) for p in products]
 
 
 def _repeats(
-  config: variants.ModelConfig, p: Product, remat: str, trained: set[str], kernel: bool
+  config: variants.ModelConfig,
+  p: Product,
+  remat: str,
+  trained: set[str],
+  kernel: bool,
+  in_few_bits: bool,
 ) -> int:
   """How often a backward pass through the product computes its result again."""
   if p.name == EMBEDDING:
@@ -217,18 +247,26 @@ def _repeats(
   ):  # it is no product of matrices to the policies about those
     return (2 if p.name.endswith("scores") else 1) + (remat not in ("none", "everything_saveable"))
   in_blocks = p.name.endswith("scores") and p.rows * p.cols > attention.LARGEST
-  return in_blocks + _rematerialises(config, p, remat, trained)
+  return in_blocks + _rematerialises(config, p, remat, trained, in_few_bits)
 
 
-def _rematerialises(config, p: Product, remat: str, trained: set[str]) -> bool:
-  if remat in ("none", "everything_saveable", "dots_saveable"):
+_READ_VALUES = ("out/kernel", "attn_vec_einsum/w")  # of attention: their gradients
+
+
+def _rematerialises(config, p: Product, remat: str, trained: set[str], in_few_bits: bool) -> bool:
+  weight, _, part = p.name.partition(".lora/")
+  if part == "a" and remat == "none":  # `products.of_normed`; B's gradient reads the result
+    return not weight.endswith(_READ_VALUES)
+  if remat in ("none", "everything_saveable"):
     return False
-  if remat == "dots_with_no_batch_dims_saveable":
+  if remat == "dots_saveable" and not in_few_bits:
+    return False
+  if remat == "dots_with_no_batch_dims_saveable" and not in_few_bits:
     tower, _, name = p.name.rpartition("/")
-    out = f"{tower}/out/kernel", f"{tower}/attn_vec_einsum/w"  # its gradient reads the values
+    out = [f"{tower}/{w}{end}" for w in _READ_VALUES for end in ("", ".lora/a")]
     return name == "scores" or name == "values" and not trained.isdisjoint(out)
   # What is only added to the residual stream is not needed again; a norm's input is.
-  is_last = p.name.endswith(("Dense_1/kernel", "mlp/linear"))
+  is_last = part != "a" and weight.endswith(("Dense_1/kernel", "mlp/linear"))
   return not is_last or (p.name.startswith(_LLM) and config.llm.post_norms)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from paligemma_jax.models import flops
@@ -69,6 +69,7 @@ def roofline(
   tensor: int = 1,
   pieces: int = 1,
   itemsize: int = 2,
+  stored: Mapping[str, float] | None = None,
   updated: float = 0.0,
   sent: float = 0.0,
 ) -> Roofline:
@@ -86,12 +87,15 @@ def roofline(
     tensor: devices that share one weight.
     pieces: that the batch is cut into, one after the other.
     itemsize: bytes of the compute dtype.
+    stored: name of a weight in few bits -> bytes of one of its values; its wide form does not leave
+      the chip.
     updated: bytes per device that the optimizer reads and writes.
     sent: bytes per device that go to other devices.
   """
   seconds = 0.0
   for product, times in work:
     rows = batch_size / devices
-    moved = itemsize * (product.activations * rows + product.weights * pieces / tensor)
+    weights = product.weights * (stored or {}).get(product.name, itemsize)
+    moved = itemsize * product.activations * rows + weights * pieces / tensor
     seconds += times * max(product.flops * rows / chip.flops, moved / chip.bandwidth)
   return Roofline(seconds, updated / chip.bandwidth, sent / chip.links)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from paligemma_jax import errors
-from paligemma_jax.models import variants
+from paligemma_jax.models import tree, variants
 from paligemma_jax.train import recipes
 
 EXHAUSTED = "RESOURCE_EXHAUSTED"
@@ -104,15 +104,22 @@ def smaller(config: Mapping[str, Any], model: variants.ModelConfig, devices: int
   pieces = _next_pieces(t["batch_size"], t["accumulate"], devices)
   if pieces:
     todo.append(f"--config.train.accumulate={pieces} (the same gradient in {pieces} pieces)")
-  if t["optimizer"] == "adam" and not t["mu_dtype"]:
+  recipe = recipes.RECIPES[t["recipe"]]
+  if t["optimizer"] == "adam" and not t["mu_dtype"] and not recipe.has_adapters:
     todo.append(_with_state("--config.train.mu_dtype=bfloat16", config, model, mu_dtype="bfloat16"))
-  if name := _LIGHTER.get(t["recipe"]):
-    cleared = {"optimizer": "", "lr": 0.0, "mu_dtype": "", "momentum": 0.0}
+  few = c["model"]["quant"] or recipe.quant
+  if recipe.has_adapters and tree.check_quant(few or "int8")[0].kind == "int8":
+    words = f"--config.model.quant={_FOUR_BITS}"
+    todo.append(_with_state(words, config, model, quant=_FOUR_BITS))
+  elif name := _LIGHTER.get(t["recipe"]):
+    # Rules over names are the user's; an adapter's parameters have other names.
+    cleared = {"optimizer": "", "lr": 0.0, "mu_dtype": "", "momentum": 0.0, "freeze": ()}
     todo.append(_with_state(f"--config.train.recipe={name}", config, model, recipe=name, **cleared))
   return todo or ["more or larger devices"]
 
 
-_LIGHTER = {"full": "attention_sgd", "attention_sgd": "lora", "lora": "qlora"}  # recipes
+_LIGHTER = {"full": "attention_sgd", "attention_sgd": "lora"}  # recipes
+_FOUR_BITS = recipes.RECIPES["qlora"].quant
 
 
 def _next_pieces(batch_size: int, accumulate: int, devices: int) -> int | None:
@@ -123,8 +130,8 @@ def _next_pieces(batch_size: int, accumulate: int, devices: int) -> int | None:
 
 def _with_state(words: str, config, model: variants.ModelConfig, **changes) -> str:
   """`words`, and what parameters, gradients and optimizer then take, over all devices."""
-  keys = ("recipe", "optimizer", "lr", "mu_dtype", "momentum", "ema_decay", "freeze")
-  train = {key: config["train"][key] for key in keys}
+  keys = ("recipe", "optimizer", "lr", "mu_dtype", "momentum", "ema_decay", "freeze", "lora")
+  train = {key: config["train"][key] for key in keys} | {"quant": config["model"]["quant"]}
   total = recipes.bytes_needed(model, **{**train, **changes}).total
   return f"{words} (the state takes {_gib(total)} then)"
 

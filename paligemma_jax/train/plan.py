@@ -4,7 +4,7 @@ The real training step and decode loop, with their shardings and donation, are c
 that are not there (libtpu compiles on any machine) or for simulated CPU devices. No weights, data
 or tokenizer are opened. Memory and collectives are the compiler's; FLOPs are the dimensions'
 (`models/flops.py`), as the compiler counts the body of a scan once; the time is what the chip's
-data sheet allows at least (`chips.roofline`).
+data sheet allows at least (`chips.roofline`), weights in few bits read as they are stored.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from paligemma_jax.decode import generate as decoding
 from paligemma_jax.decode import samplers
 from paligemma_jax.evals import perplexity
 from paligemma_jax.metrics import METRICS
-from paligemma_jax.models import flops, variants
+from paligemma_jax.models import flops, tree, variants
 from paligemma_jax.structs import Batch
 from paligemma_jax.train import chips, hlo, initial, loop, memory, saved, settings, setup, targets
 from paligemma_jax.train import optimizer as optimizers
@@ -153,11 +153,18 @@ def train_step(plan: Plan) -> Program:
 def train_work(plan: Plan) -> list[tuple[flops.Product, flops.Passes]]:
   """The products of one example, and how often the training step does each."""
   model = plan.parts.model
-  products = flops.forward(model.config, plan.config.input.text_len)
+  products = _adapted(plan, flops.forward(model.config, plan.config.input.text_len))
   trained = plan.optimizer.trainable
   kernel = plan.target.devices[0].platform == "tpu" and model.dtype == "bfloat16"
-  counts = flops.passes(model.config, products, trained, model.remat, model.remat_img, kernel)
+  counts = flops.passes(
+    model.config, products, trained, model.remat, model.remat_img, kernel, plan.parts.quant
+  )
   return list(zip(products, counts, strict=True))
+
+
+def _adapted(plan: Plan, products: list[flops.Product]) -> list[flops.Product]:
+  layout = plan.parts.layout
+  return flops.adapted(products, layout.adapters(plan.parts.config)) if layout else products
 
 
 def updated_bytes(known: Mapping[str, int]) -> int:
@@ -194,13 +201,13 @@ def _evaluation(plan: Plan, name: str, e: Mapping[str, Any]) -> Program:
   batch = abstract_batch(plan, batch_size, text_len + _is_likelihood(e))
   if _is_likelihood(e):
     lower = lambda: perplexity.nll_terms.lower(model, params, batch)
-    work = [(p, 1) for p in flops.forward(model.config, text_len)]
+    work = [(p, 1) for p in _adapted(plan, flops.forward(model.config, text_len))]
   else:
     new = e.max_new_tokens
     lower = lambda: decoding.lower(model, params, batch, max_new_tokens=new, sampler=e.sampler)
-    work = [(p, 1) for p in flops.forward(model.config, text_len, supervised=1)]
+    work = [(p, 1) for p in _adapted(plan, flops.forward(model.config, text_len, supervised=1))]
     context, sequences = model.config.img.num_tokens + text_len + new, samplers.parse(e.sampler).n
-    products = flops.decode_products(model.config, context, sequences)
+    products = _adapted(plan, flops.decode_products(model.config, context, sequences))
     work += [(p, new - 1) for p in products]
   known = state_bytes(plan) | {"gradients": 0, "batch": local_bytes(batch)}
   operations = sum(p.flops * n for p, n in work)
@@ -264,13 +271,22 @@ def _program(
   )
 
 
-def layout(parts: setup.Parts) -> dict[str, int]:
-  """The arguments of `chips.roofline` that say how a product is shared."""
+def layout(parts: setup.Parts) -> dict[str, Any]:
+  """The arguments of `chips.roofline` that say how a product is shared and its weights are stored."""
+  plain = tree.plain(parts.config)
   return {
     "devices": parts.mesh.devices.size,
     "tensor": parts.mesh.shape.get("tensor", 1),
     "itemsize": jnp.dtype(parts.model.dtype).itemsize,
+    "stored": {name: _bytes_of_value(plain[name], q) for name, q in parts.quant.items()},
   }
+
+
+def _bytes_of_value(leaf: tree.Leaf, quant: tree.Quant) -> float:
+  """Of a weight in few bits, its scales included."""
+  arrays = tree.quantised(leaf, quant).values()
+  size = sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in arrays)
+  return size / math.prod(leaf.shape)
 
 
 def _compiled_bytes(compiled: Any, platform: str) -> tuple[int, int]:

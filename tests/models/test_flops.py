@@ -11,8 +11,10 @@ from jax.interpreters import partial_eval
 from paligemma_jax import sharding
 from paligemma_jax.models import attention, flops, paligemma, tree, variants
 from paligemma_jax.structs import Batch
+from paligemma_jax.train import adapters as lora
 from paligemma_jax.train import optimizer as optimizers
-from paligemma_jax.train import step
+from paligemma_jax.train import recipes, step
+from paligemma_jax.transfers import common
 from tests import toy
 
 B, T = 2, 8
@@ -51,10 +53,13 @@ def product_flops(jaxpr) -> int:
   return total
 
 
-def traced_step(config: variants.ModelConfig, rules, **model) -> tuple[int, tuple[str, ...]]:
-  """(FLOPs of the products of a training step, the names that train)."""
-  made = optimizers.make(params(config), 10, lr=0.1, schedules=rules)
-  nested = sharding.unflatten(params(config))
+def traced_step(
+  config: variants.ModelConfig, rules, flat=None, **model
+) -> tuple[int, tuple[str, ...]]:
+  """(FLOPs of the products of a training step, the names that train); `flat`: the parameters."""
+  flat = flat or params(config)
+  made = optimizers.make(flat, 10, lr=0.1, schedules=rules)
+  nested = sharding.unflatten(flat)
   state = jax.eval_shape(lambda p: step.init_state(p, made, 0), nested)
   fn = step.make_train_step(paligemma.PaliGemma(config, **model), made)
   traced = jax.make_jaxpr(fn)(state, batch(config)).jaxpr
@@ -189,3 +194,47 @@ def test_the_kernel_computes_its_scores_in_both_of_its_backward_passes(remat, ag
   small = variants.preset("paligemma-3b", res=224)
   products = flops.forward(small, T)
   assert flops.passes(small, products, kernel=True) == flops.passes(small, products)
+
+
+@pytest.mark.parametrize(
+  "targets, few, remat",
+  [
+    ("decoder", "", "nothing_saveable"),
+    ("decoder", "", "none"),
+    ("all-linear", "nf4-dq", "dots_with_no_batch_dims_saveable"),
+    *(
+      pytest.param(targets, few, remat, marks=pytest.mark.slow)
+      for targets in ("all-linear", "vision")
+      for few in ("", "int8:decoder")
+      for remat in POLICIES
+    ),
+  ],
+)
+def test_adapters_are_the_traced_program_with_all_it_computes_twice(targets, few, remat):
+  config = toy.config()
+  options = common.base().train.lora.to_dict() | {"targets": targets, "rank": 4}
+  adapters = lora.layout(options, config).adapters(config)
+  quant = tree.parse_quant(few, config) if few else {}
+  leaves = tree.formed(config, tree.Form(quant, adapters))
+  of = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.dtype(x.dtype or "float32"))
+  flat = {name: of(leaf) for name, leaf in leaves.items()}
+  rules = [(recipes.ADAPTERS, {}), (".*", None)]
+  want, trained = traced_step(config, rules, flat, remat=remat)
+  products = flops.adapted(flops.forward(config, T), adapters)
+  counts = flops.passes(config, products, trained, remat, few_bits=quant)
+  assert B * sum(p.flops * sum(n) for p, n in zip(products, counts, strict=True)) == want
+
+
+def test_an_adapter_adds_two_small_products_and_a_frozen_weight_has_no_gradient():
+  config = variants.preset("paligemma-3b")
+  name = "llm/layers/mlp/gating_einsum"
+  products = flops.adapted(flops.forward(config, 128), {name: tree.Adapter(8)})
+  trained = [f"{name}.lora/{part}" for part in "ab"]
+  counts = flops.passes(config, products, trained, "nothing_saveable")
+  of = {p.name: (p, n) for p, n in zip(products, counts, strict=True) if p.rows == 384}
+  a, b = of[trained[0]][0], of[trained[1]][0]
+  assert a.flops == 2 * 17 * 2 * 384 * 2048 * 8  # all layers but the last, gate and up
+  assert b.flops == 2 * 17 * 2 * 384 * 8 * 16_384
+  assert of[name][1].backward == 1 and of[trained[0]][1].backward == of[trained[1]][1].backward == 2
+  tower = [n for p, n in zip(products, counts, strict=True) if p.name.startswith("img/")]
+  assert {n.backward for n in tower} == {0}

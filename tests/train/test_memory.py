@@ -92,3 +92,19 @@ def test_a_run_that_does_not_fit_ends_with_that_line(tmp_path, monkeypatch):
     errors.UserError, match=r"allocate another 5.00 GiB. Smaller is: .*accumulate"
   ):
     loop.train(toy_run.config(data, mesh="single"), tmp_path / "run")
+
+
+def test_beside_adapters_it_is_the_form_of_the_base_that_shrinks():
+  last = lambda **changes: memory.smaller(config(**changes), MODEL, devices=1)[-1]
+  wide = last(**{"train.recipe": "lora"})
+  assert wide.startswith("--config.model.quant=nf4-dq (the state takes 2.")
+  assert last(**{"train.recipe": "lora", "model.quant": "int8:decoder"}) == wide
+  for few in ({"train.recipe": "qlora"}, {"train.recipe": "lora", "model.quant": "int4"}):
+    assert last(**few).startswith("--config.train.accumulate=")
+  large = last(**{"train.recipe": "lora", "train.lora.rank": 256})
+  assert float(large.split("takes ")[1].split()[0]) > 6  # its own adapters count
+
+
+def test_a_rule_over_names_that_an_adapter_does_not_have_is_no_error():
+  c = config(**{"train.recipe": "attention_sgd", "train.freeze": ("llm/layers/attn/q_einsum/w",)})
+  assert memory.smaller(c, MODEL, devices=1)[-1].startswith("--config.train.recipe=lora ")

@@ -66,6 +66,45 @@ def test_what_is_frozen_has_neither_gradient_nor_moments():
   assert known["gradients"] == head and known["optimizer"] < 2 * head + 100
 
 
+def test_a_frozen_base_in_few_bits_has_its_own_bytes_and_only_adapters_have_moments():
+  made = make(**{"train.recipe": "qlora", "model.quant": "int8:llm/layers/mlp/linear"})
+  known, plain = plan.state_bytes(made), tree.param_shapes(MODEL)
+  F, D = plain["llm/layers/mlp/linear"][1:]
+  adapters = sum(math.prod(made.parts.leaves[name].shape) for name in made.optimizer.trainable)
+  scales = sum(math.prod(x.shape) for n, x in made.parts.leaves.items() if n.endswith("lora/scale"))
+  floats = sum(math.prod(shape) for shape in plain.values()) - D * F  # float32 on a CPU
+  assert known["gradients"] == 4 * adapters
+  assert (
+    known["params"] == 4 * (floats + adapters + scales) + D * F + 4 * D
+  )  # a byte, a scale a row
+  assert 2 * known["gradients"] < known["optimizer"] < 2 * known["gradients"] + 100
+  assert {n.rpartition("/")[2] for n in made.optimizer.trainable} == {"a", "b"}
+
+
+def test_the_roofline_reads_weights_in_few_bits_as_they_are_stored():
+  made = make(**{"train.recipe": "lora", "model.quant": "int8:llm/layers/mlp/linear"})
+  D = MODEL.llm.width
+  rows = MODEL.llm.mlp_dim
+  assert plan.layout(made.parts)["stored"] == {"llm/layers/mlp/linear": 1 + 4 / rows}
+  chip = dataclasses.replace(CHIP, flops=1e30)  # memory alone
+  linear = [flops.Product("llm/layers/mlp/linear", 1, 1, rows, D, 1)]
+  time = lambda stored: (
+    chips.roofline(
+      chip, [(linear[0], 1)], batch_size=1, devices=1, itemsize=4, stored=stored
+    ).products
+  )
+  assert time(None) == pytest.approx(4 * (rows + D + rows * D) / 1e9)
+  assert time({"llm/layers/mlp/linear": 1.5}) == pytest.approx(
+    (4 * (rows + D) + 1.5 * rows * D) / 1e9
+  )
+
+
+def test_the_work_of_a_step_has_the_adapters_products():
+  names = [p.name for p, _ in plan.train_work(make(**{"train.recipe": "lora"}))]
+  assert "img/head/kernel.lora/a" in names and "llm/layers/mlp/linear.lora/b" in names
+  assert not any(".lora/" in p.name for p, _ in plan.train_work(make()))
+
+
 @pytest.fixture(scope="module")
 def step():
   """The step over two devices."""
