@@ -302,7 +302,9 @@ def is_finite(x: np.ndarray) -> bool:
       return bool(np.isfinite(x.sum())) or bool(np.isfinite(x).all())
   if x.dtype in (BFLOAT16, np.float16):
     exponent = np.uint16(0x7F80 if x.dtype == BFLOAT16 else 0x7C00)
-    flat = x.view(np.uint16) if x.flags.c_contiguous else np.ascontiguousarray(x).view(np.uint16)
+    flat = x.ravel(order="K").view(
+      np.uint16
+    )  # as it lies in memory, without a copy where it can be
     return not x.size or int((flat & np.uint16(0x7FFF)).max()) < exponent
   return bool(np.isfinite(x).all())
 

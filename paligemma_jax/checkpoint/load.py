@@ -1,5 +1,6 @@
 """From an opened checkpoint to arrays on devices, slice by slice, each shard where it belongs."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 
@@ -130,16 +131,31 @@ def _in_few_bits(
       matrix = np.asarray(lazy.Part(x, place))
       if not lazy.is_finite(matrix):
         raise source.non_finite(src.path, name, place[0] if place else None)
-      one = quants.quantise(to_matrix(matrix, leaf), quant)
+      axes = [i - leaf.stack for i in (*leaf.outer, *leaf.summed)]
+      one = _quantised(matrix.transpose(axes), leaf.matrix, quant)
     for part, a in one.items():
       parts[part][place] = a
   return parts
 
 
-def to_matrix(x: np.ndarray, leaf: tree.Leaf) -> np.ndarray:
-  """[out, in] of one element of a stack, as it is stored in floats."""
-  axes = [i - leaf.stack for i in (*leaf.outer, *leaf.summed)]
-  return np.ascontiguousarray(x.transpose(axes).reshape(leaf.matrix))
+def _quantised(
+  x: np.ndarray, shape: tuple[int, int], quant: tree.Quant
+) -> dict[str, np.ndarray | jax.Array]:
+  """Codes and scales of one matrix of `shape` [out, in], its axes in any order in memory.
+
+  On the host, compiled where JAX has a CPU backend: to the same bits as by NumPy, in a third of the time.
+  """
+  try:
+    host = jax.local_devices(backend="cpu")[0]
+  except RuntimeError:  # $JAX_PLATFORMS names the accelerator alone
+    return quants.quantise(np.ascontiguousarray(x.reshape(shape)), quant)
+  with jax.set_mesh(Mesh(np.array([host]), ("host",))):  # whatever devices the caller has set
+    return _compiled(jax.device_put(x, host), shape, quant)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _compiled(x, shape, quant):
+  return quants.quantise(x.reshape(shape), quant)
 
 
 def _put(x: np.ndarray, placed: Sharding) -> jax.Array:
