@@ -21,6 +21,12 @@ def test_every_axis_of_every_parameter_has_its_place(name):
     assert sorted(axes) == list(range(len(leaf.shape)))
 
 
+@pytest.mark.parametrize("name", variants.PRESETS)
+def test_a_name_says_how_many_axes_repeat(name):
+  for parameter, leaf in tree.plain(variants.preset(name)).items():
+    assert tree.stack_of(parameter) == leaf.stack
+
+
 def test_matrices_are_those_of_hugging_face():
   leaves = tree.plain(BIG)
   assert leaves[Q].matrix == (8 * 256, 2048) and leaves[Q].stacked == (18,)
