@@ -13,7 +13,8 @@ compared with, is always the first row. The columns:
   bytes      of the weights in memory
   tokens/s   of decoding, for one row, the picture and prompt not counted; the best of three
 
-One model is in memory at a time. Exit status 2: bad input, told in one line.
+What is measured of a form is told on stderr at once, the table comes at the end. One model is in
+memory at a time. Exit status 2: bad input, told in one line.
 """
 
 import argparse
@@ -95,7 +96,9 @@ def report(ckpt: str, settings, forms, limit: int) -> None:
   for form, quant in quants.items():
     start = time.monotonic()
     found[form] = measure(c, inputs, quant, next(iter(found.values()), None))
-    print(f"{form}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    head, *_, row = cells(found)
+    told = ", ".join(f"{name} {cell}" for name, cell in zip(head[1:], row[1:]))
+    print(f"{form}: {time.monotonic() - start:.0f} s; {told}", file=sys.stderr, flush=True)
   print(runtime.table(cells(found), right=range(1, 99)))
 
 
