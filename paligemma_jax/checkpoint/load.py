@@ -143,7 +143,7 @@ def _quantised(
 ) -> dict[str, np.ndarray | jax.Array]:
   """Codes and scales of one matrix of `shape` [out, in], its axes in any order in memory.
 
-  On the host, compiled where JAX has a CPU backend: to the same bits as by NumPy, in a third of the time.
+  On the host, compiled where JAX has a CPU backend; the bits are those of NumPy.
   """
   try:
     host = jax.local_devices(backend="cpu")[0]

@@ -75,10 +75,10 @@ class Attention(nn.Module):
 
   config: variants.DecoderConfig
   dtype: str
-  rules: sharding.Rules
-  remat: str
-  decoding: bool
-  drop: float  # rate of dropout before adapters
+  rules: sharding.Rules = None
+  remat: str = "none"
+  decoding: bool = False
+  drop: float = 0.0  # rate of dropout before adapters
 
   @nn.compact
   def __call__(

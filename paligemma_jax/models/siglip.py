@@ -68,9 +68,9 @@ class SelfAttention(nn.Module):
 
   num_heads: int
   dtype: str
-  rules: sharding.Rules
-  remat: str
-  drop: float  # rate of dropout before adapters
+  rules: sharding.Rules = None
+  remat: str = "none"
+  drop: float = 0.0  # rate of dropout before adapters
 
   @nn.compact
   def __call__(self, x: Float[Array, "B L W"], norm: tuple) -> Float[Array, "B L W"]:

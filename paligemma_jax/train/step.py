@@ -57,7 +57,7 @@ def make_train_step(
 
       loss         what is minimised, nats per token
       l2_grads     norm of the gradients before clipping; frozen ones count 0
-      l2_params    norm of all parameters after the update
+      l2_params    norm of all parameters after the update, but for weights in few bits
       l2_updates   norm of the updates
       schedule     factor of the learning rate in this update
       suffix_len   mean number of supervised tokens
@@ -111,7 +111,7 @@ def make_train_step(
     scalars = {
       "loss": value,
       "l2_grads": _norm(grads),
-      "l2_params": _norm(params),
+      "l2_params": _norm(_in_floats(params)),
       "l2_updates": _norm(updates),
       "schedule": optimizer.factor(state.step),
       "suffix_len": jnp.mean(tokens),
@@ -195,7 +195,14 @@ def merge(trained: dict, frozen: dict) -> dict:
   return sharding.unflatten({**sharding.flatten(frozen), **sharding.flatten(trained)})
 
 
-def _norm(tree: Any) -> jax.Array:
+def _in_floats(params: dict) -> list[jax.Array]:
+  """The parameters whose numbers mean themselves: neither codes nor their scales."""
+  flat = sharding.flatten(params)
+  few_bits = tree.form_of({name: x.shape for name, x in flat.items()}).quant
+  return [x for name, x in flat.items() if name.rpartition("/")[0] not in few_bits]
+
+
+def _norm(leaves: Any) -> jax.Array:
   """Global L2 norm, summed in float32 whatever the leaves are stored in."""
-  squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(tree)]
+  squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(leaves)]
   return jnp.sqrt(sum(squares))
