@@ -3,13 +3,25 @@
 Weight-only: rows stay floats, and nothing is rounded more than in a product of floats. The backward
 pass has codes and scales alone, and widens them again.
 
-On a GPU or TPU the compiler widens what a product loads. On a CPU it writes the widened matrix to
-memory and reads it again, which takes ten times as long as a product with one row. There instead:
+The compiler for TPUs widens int8 codes while a product loads them (seen in programs for v5e; that for
+GPUs should). On a CPU it writes the widened matrix to memory and reads it again, which takes ten times
+as long as a product of floats with one row. There instead:
 
 - A few outputs at a time are widened and multiplied, so that their floats stay in the cache.
 - One or two rows and int8 codes are multiplied as integers. A row becomes three of 8 bits, which add
   up to all that float32 says beside the largest value of the row. Where the processor has
   instructions for such products (VNNI, AMX), up to 64 rows are.
+
+[rows, 2048] x [2048, 16384], float32, two cores of an AMD EPYC (AVX2, no VNNI) shared with much other
+work, jax 0.10.2; ms, the better of two runs; the ratios count:
+
+    rows                              1      2      8     64    256
+    float32, weights [in, out]      6.6     27     55     95    333
+    float32, weights [out, in]      5.4     11     13     66    308
+    int8                            4.8    9.4     17     73    353
+    nf4                              14     17     20     81    374
+    nf4, double quantisation         13     17     19     79    315
+    int4                             13     17     20     77    334
 """
 
 import functools
@@ -37,7 +49,7 @@ def forward(x: Float[Array, "*b in"], parts: dict) -> Float[Array, "*b out"]:
     x: rows; operands and result have its dtype, sums are float32.
     parts: of one matrix, as `quant.quantise` returns them.
   """
-  return jax.lax.platform_dependent(*_now(x, parts), cpu=_by_blocks, default=_at_once)
+  return jax.lax.platform_dependent(x, parts, cpu=_by_blocks, default=_at_once)
 
 
 def input_gradient(dy: Float[Array, "*b out"], parts: dict) -> Float[Array, "*b in"]:
@@ -45,58 +57,59 @@ def input_gradient(dy: Float[Array, "*b out"], parts: dict) -> Float[Array, "*b 
   (in files whose state says so, as published ones do); so does this.
   """
   forms = dict(cpu=_gradient_by_blocks, default=_gradient_at_once)
-  return jax.lax.platform_dependent(*_now(dy, parts), **forms)
+  return jax.lax.platform_dependent(dy, parts, **forms)
 
 
 def _now(x, parts):
-  """Both; what is made of `parts` waits for `x`, so that no loop over steps makes it beforehand."""
+  """Both; what is made of `parts` waits for `x`, so that no loop over steps makes it beforehand.
+
+  Where int8 codes go into a product as they are they need none, and it would copy each layer's.
+  """
   return jax.lax.optimization_barrier((x, parts))
 
 
 def _at_once(x, parts):
-  out = _other_size(parts, x.shape[-1])
-  if _is_paired(parts, x.shape[-1]):
-    w, x = _planes(parts, (out, x.shape[-1]), x.dtype), _even_first(x)
-  else:
-    w = _unscaled(parts, (out, x.shape[-1]), x.dtype)
-  return _scaled(_dot(x, w, 1), parts).astype(x.dtype)
+  shape = _other_size(parts, x.shape[-1]), x.shape[-1]
+  if not _is_paired(parts, shape):
+    return _scaled(_dot(x, _unscaled(parts, shape, x.dtype), 1), parts).astype(x.dtype)
+  x, parts = _now(x, parts)
+  x = jnp.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
+  return _dot(x, _even_first(parts, shape, x.dtype), 1).astype(x.dtype)
 
 
 def _gradient_at_once(dy, parts):
-  into = _other_size(parts, dy.shape[-1])
-  if not _is_paired(parts, into):
-    w = _unscaled(parts, (dy.shape[-1], into), dy.dtype)
+  shape = dy.shape[-1], _other_size(parts, dy.shape[-1])
+  if not _is_paired(parts, shape):
+    w = _unscaled(parts, shape, dy.dtype)
     return _dot(_scaled(dy, parts), w, 0).astype(dy.dtype)
-  w = _planes(parts, (dy.shape[-1], into), dy.dtype)
-  halves = jnp.split(_dot(dy, w, 0).astype(dy.dtype), 2, axis=-1)
-  return jnp.stack(halves, axis=-1).reshape(*dy.shape[:-1], into)
+  dy, parts = _now(dy, parts)
+  dx = _dot(dy, _even_first(parts, shape, dy.dtype), 0).astype(dy.dtype)
+  # Not as the transpose of those slices: padding with gaps keeps the TPU's compiler busy for minutes.
+  return jnp.stack(jnp.split(dx, 2, axis=-1), axis=-1).reshape(*dy.shape[:-1], -1)
 
 
-def _is_paired(parts, into):
+def _is_paired(parts, shape):
   """Whether a byte holds two codes of one output."""
-  return "int8" not in parts and into % 2 == 0
+  return "int8" not in parts and shape[1] % 2 == 0
 
 
-def _planes(parts, shape, dtype):
+def _even_first(parts, shape, dtype):
   """The weights [out, in], inputs of even number first.
 
-  Putting those of one byte beside each other, as they belong, would make an axis of two the last one, which
-  takes 64 times the memory on a TPU. Nor is there a gather from a table.
+  In their own order, those of one byte beside each other, an axis of two would be the last one, which
+  takes 64 times the memory on a TPU. There is no gather from a table either.
   """
-  codes, half = parts[_kind(parts)].reshape(shape[0], -1), shape[1] // 2
-  book = codebooks.BOOKS[_kind(parts)]
-  scales = quant.scales(parts)
-  block = tree.block_size(codes.shape, scales.shape)
-  scales = jnp.repeat(scales, block // 2, axis=1).reshape(-1)[: codes.size].reshape(-1, half)
-  halves = [quant.choose(c, book) * scales for c in (codes >> 4, codes & 15)]
-  return jnp.concatenate(halves, axis=1).astype(dtype)
-
-
-def _even_first(x):
-  return jnp.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
+  kind, half = _kind(parts), shape[1] // 2
+  pairs, scales = parts[kind].reshape(-1, half), quant.scales(parts)
+  block = tree.block_size(pairs.shape, scales.shape)
+  scales = jnp.repeat(scales, block // 2, axis=1).reshape(-1)[: pairs.size].reshape(-1, half)
+  codes = jnp.concatenate([pairs >> 4, pairs & 15], axis=1).astype(jnp.int32)
+  values = quant.choose(codes, codebooks.BOOKS[kind])
+  return (values * jnp.concatenate([scales, scales], axis=1)).astype(dtype)
 
 
 def _by_blocks(x, parts):
+  x, parts = _now(x, parts)
   rows = x.reshape(-1, x.shape[-1])
   if "int8" in parts and len(rows) <= _integer_rows():
     y = _by_integers(rows, parts["int8"])
@@ -104,7 +117,7 @@ def _by_blocks(x, parts):
     out = _other_size(parts, x.shape[-1])
     size = _SMALL if len(rows) <= _FEW else _LARGE
 
-    def add(y, start, n, block):
+    def add(y, start, _, n, block):
       w = _unscaled(block, (n, x.shape[-1]), x.dtype)
       return jax.lax.dynamic_update_slice(y, _dot(w, rows, 1), (start, 0))
 
@@ -113,39 +126,39 @@ def _by_blocks(x, parts):
 
 
 def _gradient_by_blocks(dy, parts):
+  dy, parts = _now(dy, parts)
   rows = _scaled(dy.reshape(-1, dy.shape[-1]), parts)
   out, into = dy.shape[-1], _other_size(parts, dy.shape[-1])
 
-  def add(dx, start, n, block):
-    w = _unscaled(block, (n, into), dy.dtype if "int8" in block else jnp.bfloat16)
-    w = w.astype(dy.dtype)
-    return dx + _dot(jax.lax.dynamic_slice_in_dim(rows, start, n, 1), w, 0)
+  def add(dx, start, old, n, block):
+    w = _unscaled(block, (n, into), dy.dtype if "int8" in block else jnp.bfloat16).astype(dy.dtype)
+    new = jax.lax.dynamic_slice_in_dim(rows, start, n, 1)
+    return dx + _dot(jnp.where(jnp.arange(n)[None] < old, 0, new), w, 0)
 
   dx = _over_blocks(add, jnp.zeros((len(rows), into)), parts, (out, into), _LARGE)
   return dx.astype(dy.dtype).reshape(*dy.shape[:-1], -1)
 
 
 def _over_blocks(add, total, parts, shape, size):
-  """`total` after `add` (total, first output, number of outputs, their parts) of all blocks.
+  """`total` after `add` (total, first output, how many are not new, outputs, their parts) of all blocks.
 
-  About `size` weights are a block. No output is in two; all are in one where rows share a scale.
+  About `size` weights are a block, but all outputs where rows share a scale. There are at least two
+  blocks: without a loop, the compiler widens the matrices of all layers before the first product.
   """
   kind = _kind(parts)
   parts = {kind: parts[kind], "absmax": quant.scales(parts)}
   out, into = shape
   if any(len(part) != out for part in parts.values()):
-    return add(total, 0, out, parts)
-  n = min(out, max(1, size // into))
+    return add(total, 0, 0, out, parts)
+  count = min(out, max(2, -(-out * into // size)))
+  n = -(-out // count)
 
-  def one(i, total, n=n):
-    slices = {k: jax.lax.dynamic_slice_in_dim(part, i * n, n) for k, part in parts.items()}
-    return add(total, i * n, n, slices)
+  def one(i, total):
+    start = jnp.minimum(i * n, out - n)  # the last one may repeat outputs of the one before
+    block = {k: jax.lax.dynamic_slice_in_dim(part, start, n) for k, part in parts.items()}
+    return add(total, start, i * n - start, n, block)
 
-  total = jax.lax.fori_loop(0, out // n, one, total)
-  rest = out % n
-  if not rest:
-    return total
-  return add(total, out - rest, rest, {k: part[out - rest :] for k, part in parts.items()})
+  return jax.lax.fori_loop(0, count, one, total)
 
 
 def _by_integers(rows, codes):
@@ -157,7 +170,8 @@ def _by_integers(rows, codes):
     piece = jnp.round(rest)
     pieces.append(piece.astype(jnp.int8))
     rest = (rest - piece) * 254
-  sums = _dot(codes, jnp.concatenate(pieces), 1, jnp.int32)
+  # Codes first, and so that the compiler does not turn it back: in two thirds of the time.
+  sums = jax.lax.optimization_barrier(_dot(codes, jnp.concatenate(pieces), 1, jnp.int32))
   total = 0
   for piece in reversed(jnp.split(sums.astype(jnp.float32), _PIECES, axis=1)):
     total = total / 254 + piece
