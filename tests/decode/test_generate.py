@@ -9,7 +9,7 @@ import pytest
 
 from paligemma_jax import errors, sharding, structs
 from paligemma_jax.decode import generate
-from paligemma_jax.models import paligemma
+from paligemma_jax.models import paligemma, tree
 from tests import toy
 from tests.decode.golden_batch import take
 
