@@ -173,6 +173,8 @@ def _weights(batch: Batch) -> jax.Array:
 
 def _rows_shards(model: paligemma.PaliGemma) -> int:
   """Over how many devices the rows of the embedding table lie."""
+  if not model.rules:
+    return 1
   return sharding.param_ways(tree.decoder(model.config.llm)[tree.TABLE], model.rules)[0]
 
 
