@@ -36,7 +36,8 @@ class VLM:
   config: variants.ModelConfig  # dimensions and settings
   codec: dict | None = None  # parameters of `models.vqvae`, when the checkpoint carries one
   mesh: jax.sharding.Mesh | None = None  # where the parameters lie; None: one device
-  source: Any = dataclasses.field(default=None, repr=False)  # the opened checkpoint
+  # The opened checkpoint: adapters are checked with it.
+  source: Any = dataclasses.field(default=None, repr=False)
 
 
 def load(
@@ -119,10 +120,8 @@ def with_adapter(vlm: VLM, adapter: str | os.PathLike) -> VLM:
   source = adapted.with_adapter(vlm.source, os.fspath(adapter))
   flat = sharding.flatten(vlm.params)
   new = loading.load_adapter(source, vlm.config, flat, vlm.mesh, vlm.model.rules)
-  gone = [
-    n for n in flat if n.rpartition("/")[0] in new
-  ]  # a weight in few bits that has a new value
-  flat = {n: x for n, x in flat.items() if n not in gone} | new
+  # A weight in few bits may have a new value.
+  flat = {n: x for n, x in flat.items() if n.rpartition("/")[0] not in new} | new
   return dataclasses.replace(vlm, params=sharding.unflatten(flat), source=source)
 
 
@@ -271,12 +270,11 @@ def save(
     path: `NAME.npz`, or a folder that does not exist yet or is empty.
     format: "npz", "hf" or "orbax": an adapter is merged, few bits become floats; "peft": the adapter
       alone. None: npz for a path that ends so, else hf.
-    dtype: "float32", "bfloat16" or "float16"; None: as in memory, of what is not stored as it is there
-      float32.
+    dtype: "float32", "bfloat16" or "float16"; None: as in memory, float32 of what is merged or widened.
 
   Raises:
-    UserError: the destination exists, format or dtype is unknown, or the parameters lie on several
-      processes.
+    UserError: the destination exists, format or dtype is unknown, the parameters lie on several
+      processes, or an adapter cannot be merged.
   """
   flat = sharding.flatten(vlm.params)
   if not all(getattr(x, "is_fully_addressable", True) for x in flat.values()):
@@ -289,10 +287,11 @@ def save(
     _save_adapter(vlm, path, dtype)
     return
   form, leaves = tree.form_of({n: x.shape for n, x in flat.items()}), tree.plain(vlm.config)
-  if tree.TABLE in form.adapters:
+  if tree.TABLE in form.adapters or any(one.bias for one in form.adapters.values()):
+    what = "of the table" if tree.TABLE in form.adapters else "with biases on B"
     raise errors.UserError(
-      "an adapter of the table cannot be merged: the table is the output matrix as well; save it with"
-      ' format="peft"'
+      f'{path}: an adapter {what} is not merged here; save it alone, with format="peft". The table is the'
+      " output matrix as well; biases are merged by `paligemma convert`"
     )
 
   def read(name: str, layer: int | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from paligemma_jax.models import tree, variants
+from paligemma_jax.structs import Batch
 
 
 def config(family: str = "paligemma", vocab_size: int = 1500, res: int = 28, **settings):
@@ -29,6 +30,20 @@ def flat_params(cfg, seed: int = 0, dtype=np.float32) -> dict[str, np.ndarray]:
     x = rng.normal(size=shape).astype(np.float32) * np.float32(scale)
     flat[name] = (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(dtype)
   return flat
+
+
+def batch(cfg, size: int):
+  """A random batch in the training layout, 7 tokens of text."""
+  rng, res = np.random.default_rng(0), cfg.img.res
+  return Batch(
+    image=rng.integers(0, 256, (size, res, res, 3), dtype=np.uint8),
+    mask_image=np.ones((size, 1), bool),
+    text=rng.integers(0, cfg.llm.vocab_size, (size, 7), dtype=np.int32),
+    mask_ar=np.tile(np.array([0, 0, 0, 1, 1, 1, 1], np.int32), (size, 1)),
+    mask_input=np.ones((size, 7), bool),
+    mask_loss=np.tile(np.array([0, 0, 0, 1, 1, 1, 0], np.float32), (size, 1)),
+    valid=np.ones(size, bool),
+  )
 
 
 @functools.cache

@@ -7,6 +7,7 @@ never meets a base that it was not made for.
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from paligemma_jax.checkpoint import lazy, lora, merge, peft, peft_save, source,
 from paligemma_jax.models import tree, variants
 
 FLOAT = "float"  # in place of a form: weights as floats, whatever the checkpoint has
-_SAMPLED = 64  # values of a tensor that count for the digest, at either end
+_SAMPLED = 64  # values that count for the digest, of the first row of a tensor and of the last
 
 
 def with_adapter(src: source.Source, path: str, fresh: bool = False) -> source.Source:
@@ -92,10 +93,15 @@ def meta(base: source.Source, layout: lora.Lora, quant: str) -> dict[str, Any]:
       **dataclasses.asdict(layout),
       "modules": {p: list(s) for p, s in layout.modules.items()},
     },
-    "base": base.base_path,
+    "base": _absolute(base.base_path),
     "digest": digest(base),
     "quant": quant,
   }
+
+
+def _absolute(path: str) -> str:
+  """A path of this machine as it is from every folder; what is none, as it is."""
+  return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def digest(src: source.Source) -> str:
@@ -107,12 +113,11 @@ def digest(src: source.Source) -> str:
     state = hashlib.blake2b(digest_size=16)
     for name in sorted(tree.plain(src.config)):
       x = src.arrays[name]
-      for start in {0, max(0, x.shape[-1] - _SAMPLED)}:
-        index = [slice(0, 1)] * (len(x.shape) - 1) + [slice(start, start + _SAMPLED)]
-        for layer in {0, x.shape[0] - 1} if len(x.shape) > 1 else {0}:
-          if len(index) > 1:
-            index[0] = slice(layer, layer + 1)
-          state.update(np.asarray(x.read(_within(index, x.shape)), np.float32).tobytes())
+      *lead, last = x.shape
+      first = (*[slice(0, 1)] * len(lead), slice(0, min(last, _SAMPLED)))
+      end = (*[slice(n - 1, n) for n in lead], slice(max(0, last - _SAMPLED), last))
+      for corner in (first, end):
+        state.update(np.asarray(x.read(corner), np.float32).tobytes())
     src.digest = state.hexdigest()
   return src.digest
 
@@ -124,10 +129,6 @@ def fingerprint(adapter: peft.Adapter) -> str:
     for x in group.values():
       state.update(np.asarray(x).tobytes())
   return state.hexdigest()
-
-
-def _within(index: list[slice], shape: tuple[int, ...]) -> tuple[slice, ...]:
-  return tuple(slice(s.start, min(s.stop, n)) for s, n in zip(index, shape, strict=True))
 
 
 def _check_base(where: str, known: Mapping[str, Any], base: source.Source) -> None:

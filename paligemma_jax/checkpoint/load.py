@@ -67,10 +67,7 @@ def load_params(
     for n, leaf in tree.formed(config, tree.Form(quant, adapters)).items()
     if n in wanted or n.rpartition("/")[0] in quant or ".lora/" in n
   }
-  if mesh is None:
-    placed = dict.fromkeys(leaves, SingleDeviceSharding(jax.local_devices()[0]))
-  else:
-    placed = sharding.param_shardings(leaves, mesh, rules)
+  placed = _places(leaves, mesh, rules)
   params = {}
   for name in wanted:
     if name in quant:
@@ -103,16 +100,21 @@ def load_adapter(
   """
   leaves = tree.formed(config, tree.Form({}, src.adapter.adapters))
   new = {n: x for n, x in leaves.items() if ".lora/" in n or n in src.adapter.replaced}
-  if mesh is None:
-    placed = dict.fromkeys(new, SingleDeviceSharding(jax.local_devices()[0]))
-  else:
-    placed = sharding.param_shardings(new, mesh, rules)
+  placed = _places(new, mesh, rules)
   arrays = src.adapter.arrays()
   found = {n: _put(arrays[n], placed[n]) for n in new if n in arrays}
   for name in src.adapter.replaced:
     dtype = flat[name].dtype if name in flat else np.dtype("float32")
     found[name] = place(src.path, name, src.arrays[name], dtype, placed[name])
   return found
+
+
+def _places(
+  leaves: Mapping[str, tree.Leaf], mesh: Mesh | None, rules: sharding.Rules
+) -> dict[str, Sharding]:
+  if mesh is None:
+    return dict.fromkeys(leaves, SingleDeviceSharding(jax.local_devices()[0]))
+  return sharding.param_shardings(leaves, mesh, rules)
 
 
 def _in_few_bits(

@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 
 from paligemma_jax.models import codebooks, tree
 
-dynamic_map = codebooks.dynamic_map
 _TINY = np.finfo(np.float32).tiny
 _PIECE = 2**15  # values that NumPy works on at a time
 
@@ -88,7 +87,7 @@ def scales(parts: dict):
 
 
 def _dynamic(codes):
-  """The values of 8-bit codes."""
+  """The values of 8-bit codes of the signed dynamic map."""
   book = codebooks.dynamic_map(signed=True)
   if isinstance(codes, np.ndarray):
     return np.take(book, codes)

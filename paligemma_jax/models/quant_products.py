@@ -53,8 +53,14 @@ def forward(x: Float[Array, "*b in"], parts: dict) -> Float[Array, "*b out"]:
 
 
 def input_gradient(dy: Float[Array, "*b out"], parts: dict) -> Float[Array, "*b in"]:
-  """dy @ w, the gradient of x. bitsandbytes widens 4 bits to bfloat16 for it, whatever it computes in
-  (in files whose state says so, as published ones do); so does this.
+  """dy @ w, the gradient of x.
+
+  4 bits are widened to bfloat16 for it, whatever dy is: as bitsandbytes does where a file's state
+  names this dtype, which that of every published file does.
+
+  Args:
+    dy: gradient of the result of `forward`; operands and result have its dtype, sums are float32.
+    parts: as `forward`.
   """
   forms = dict(cpu=_gradient_by_blocks, default=_gradient_at_once)
   return jax.lax.platform_dependent(dy, parts, **forms)
@@ -80,12 +86,18 @@ def _at_once(x, parts):
 def _gradient_at_once(dy, parts):
   shape = dy.shape[-1], _other_size(parts, dy.shape[-1])
   if not _is_paired(parts, shape):
-    w = _unscaled(parts, shape, dy.dtype)
+    w = _unscaled(parts, shape, _of_gradient(parts, dy)).astype(dy.dtype)
     return _dot(_scaled(dy, parts), w, 0).astype(dy.dtype)
   dy, parts = _now(dy, parts)
-  dx = _dot(dy, _even_first(parts, shape, dy.dtype), 0).astype(dy.dtype)
+  w = _even_first(parts, shape, _of_gradient(parts, dy)).astype(dy.dtype)
+  dx = _dot(dy, w, 0).astype(dy.dtype)
   # Not as the transpose of those slices: padding with gaps keeps the TPU's compiler busy for minutes.
   return jnp.stack(jnp.split(dx, 2, axis=-1), axis=-1).reshape(*dy.shape[:-1], -1)
+
+
+def _of_gradient(parts, dy):
+  """The dtype that weights are widened to for the gradient of rows."""
+  return dy.dtype if "int8" in parts else jnp.bfloat16
 
 
 def _is_paired(parts, shape):
@@ -131,7 +143,7 @@ def _gradient_by_blocks(dy, parts):
   out, into = dy.shape[-1], _other_size(parts, dy.shape[-1])
 
   def add(dx, start, old, n, block):
-    w = _unscaled(block, (n, into), dy.dtype if "int8" in block else jnp.bfloat16).astype(dy.dtype)
+    w = _unscaled(block, (n, into), _of_gradient(block, dy)).astype(dy.dtype)
     new = jax.lax.dynamic_slice_in_dim(rows, start, n, 1)
     return dx + _dot(jnp.where(jnp.arange(n)[None] < old, 0, new), w, 0)
 

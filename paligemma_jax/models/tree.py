@@ -21,7 +21,7 @@ of the decoder, F hidden width, N query heads, K kv heads, H head width, V rows 
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from paligemma_jax import errors
@@ -266,9 +266,9 @@ def block_size(codes: tuple[int, ...], scales: tuple[int, ...]) -> int:
 
 
 _QUANT = re.compile(r"(int8|int4(?:-32)?|(?:nf4|fp4)(?:-dq)?)(?::(.+))?")
-# Named sets of weights that are quantised. "all" is what transformers quantises with bitsandbytes.
+# Named sets of `matrices`. "all" is what transformers quantises with bitsandbytes.
 PARTS = {
-  "all": r"img/Transformer/.*kernel|img/head/kernel|llm/layers/.*(w|gating_einsum|linear)",
+  "all": r".*",
   "decoder": r"llm/layers/.*",
   "attention": r"llm/layers/attn/.*",
   "mlp": r"llm/layers/mlp/.*",
@@ -304,8 +304,8 @@ def parse_quant(text: str, config: variants.ModelConfig) -> dict[str, Quant]:
     UserError: an unknown kind, a regex that is none or that matches no matrix.
   """
   quant, parts = check_quant(text)
-  chosen = select(parts, matrices(config), f'quant "{text}"', PARTS)
-  return {name: quant for name in chosen}
+  known = {name: (name,) for name in matrices(config)}
+  return dict.fromkeys(select(parts, known, PARTS, f'quant "{text}"'), quant)
 
 
 def matrices(config: variants.ModelConfig) -> dict[str, Leaf]:
@@ -318,18 +318,28 @@ def matrices(config: variants.ModelConfig) -> dict[str, Leaf]:
   }
 
 
-def select(parts: str, names: Mapping[str, Leaf], what: str, sets: Mapping[str, str]) -> list[str]:
-  """The `names` that a named set, or else a regex of whole names, matches.
+def select(
+  parts: str, known: Mapping[str, Iterable[str]], sets: Mapping[str, str], what: str
+) -> list[str]:
+  """Those of `known` that a named set, or else a regex of whole names, matches.
+
+  Args:
+    parts: a key of `sets`, or a regex.
+    known: key -> the names that it goes by.
+    sets: name -> regex.
+    what: first words of the message, says who asks.
 
   Raises:
-    UserError: it is neither, or matches none; `what` says who asks.
+    UserError: the regex is none, or matches nothing.
   """
   try:
     pattern = re.compile(sets.get(parts, parts))
   except re.error as e:
     raise errors.UserError(f'{what}: "{parts}" is no regular expression ({e})') from None
-  chosen = [name for name in names if pattern.fullmatch(name)]
+  chosen = [key for key, names in known.items() if any(map(pattern.fullmatch, names))]
   if not chosen:
-    hint = errors.did_you_mean(parts, [*sets, *names], limit=4)
-    raise errors.UserError(f'{what}: "{parts}" matches no parameter{hint}')
+    hint = errors.did_you_mean(parts, [*sets, *known], limit=4)
+    raise errors.UserError(
+      f'{what}: "{parts}" is no named set ({", ".join(sets)}) and matches no whole name{hint}'
+    )
   return chosen

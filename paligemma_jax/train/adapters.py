@@ -9,7 +9,7 @@ train at rank 8, in millions:
     all-linear       14.2           14.8        31.4   61.5
 """
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,53 +76,42 @@ def _by_path(pairs: Sequence[tuple[str, Any]], slots, key: str) -> dict[str, Any
 
 def _matched(part: str, slots, key: str) -> list[str]:
   """The modules of a named set, or of a regex of whole parameter names or module paths."""
-  try:
-    regex = re.compile(TARGETS.get(part, part))
-  except re.error as e:
-    raise errors.UserError(f'train.lora.{key}: "{part}" is no regular expression ({e})') from None
-  found = [p for p, slot in slots.items() if regex.fullmatch(p) or regex.fullmatch(slot.ours)]
-  if not found:
-    hint = errors.did_you_mean(part, [*TARGETS, *slots], limit=4)
-    raise errors.UserError(
-      f'train.lora.{key}: "{part}" is no named set ({", ".join(TARGETS)}) and matches no whole name'
-      f" of a parameter or module{hint}"
-    )
-  return found
+  known = {path: (path, slot.ours) for path, slot in slots.items()}
+  return tree.select(part, known, TARGETS, f"train.lora.{key}")
 
 
-def fresh(
-  layout: lora.Lora, config: variants.ModelConfig, seed: int
-) -> dict[str, jax.Array | np.ndarray]:
-  """Adapters that change nothing yet: A uniform within 1 / sqrt(in), B zero. Under jit, sharded.
+def fresh(layout: lora.Lora, config: variants.ModelConfig, seed: int) -> dict[str, jax.Array]:
+  """Adapters that change nothing yet, by flat name: A uniform within 1 / sqrt(in), B zero.
 
-  That is Kaiming's uniform with a = sqrt(5), as in peft and in the reference of arXiv:2106.09685. What a
-  module has less than the largest rank of its stack is zero and stays so. Magnitudes, which depend on the
-  weights, are not among them.
+  That is Kaiming's uniform with a = sqrt(5), as in peft and in the reference of arXiv:2106.09685; of the
+  table peft has it the other way round, A zero and B normal. What a module has less than the largest
+  rank of its stack is zero and stays so. Magnitudes of DoRA, which depend on the weights, are zero here.
+
+  Args:
+    layout: what is adapted.
+    config: of the model.
+    seed: of what is drawn.
+
+  Returns:
+    float32 arrays NAME.lora/a, b, scale and, with DoRA, m, in the shapes of `tree.adapted`. Under jit
+    they are born where they belong.
   """
-  found, ranks = lora_arrays(layout, config), {}
+  leaves = tree.formed(config, tree.Form({}, layout.adapters(config)))
+  found = {n: jnp.zeros(x.shape) for n, x in leaves.items() if ".lora/" in n}
+  found |= {n: jnp.asarray(x) for n, x in layout.scales(config).items()}
+  used = {
+    n: np.zeros((*leaves[n].stacked, leaves[n].shape[-1]), bool) for n in found if n.endswith("/a")
+  }
   for path, size in layout.modules.items():
     slot = lora.modules(config)[path]
-    ranks.setdefault(slot.ours, {})[slot.index] = size.rank
-  for number, (name, by_place) in enumerate(ranks.items()):
-    leaf = tree.plain(config)[name]
-    a = found[f"{name}.lora/a"]
-    bound = leaf.matrix[1] ** -0.5
-    key = jax.random.fold_in(jax.random.key(seed), number)
-    used = np.zeros((*leaf.stacked, a.shape[-1]), bool)
-    for place, rank in by_place.items():
-      used[(*place, slice(0, rank))] = True
-    used = used.reshape(*leaf.stacked, *(1 for _ in leaf.summed), a.shape[-1])
-    if name == tree.TABLE:  # of which peft has it the other way round: A zero, B normal
-      found[f"{name}.lora/b"] = jax.random.normal(key, found[f"{name}.lora/b"].shape)
+    used[f"{slot.ours}.lora/a"][(*slot.index, slice(0, size.rank))] = True
+  for number, (name, own) in enumerate(used.items()):
+    key, shape = jax.random.fold_in(jax.random.key(seed), number), leaves[name].shape
+    if name == f"{tree.TABLE}.lora/a":
+      b = name.removesuffix("a") + "b"
+      found[b] = jax.random.normal(key, found[b].shape)
       continue
-    drawn = jax.random.uniform(key, a.shape, jnp.float32, -bound, bound)
-    found[f"{name}.lora/a"] = jnp.where(used, drawn, 0)
+    bound = math.prod(shape[leaves[name].stack : -1]) ** -0.5
+    own = np.expand_dims(own, tuple(range(leaves[name].stack, len(shape) - 1)))
+    found[name] = jnp.where(own, jax.random.uniform(key, shape, jnp.float32, -bound, bound), 0)
   return found
-
-
-def lora_arrays(layout: lora.Lora, config: variants.ModelConfig) -> dict[str, np.ndarray]:
-  """Zeros for every array of the adapters, and their scales."""
-  form = tree.Form({}, layout.adapters(config))
-  leaves = {n: x for n, x in tree.formed(config, form).items() if ".lora/" in n}
-  scales = layout.scales(config)
-  return {n: scales[n] if n in scales else jnp.zeros(x.shape) for n, x in leaves.items()}

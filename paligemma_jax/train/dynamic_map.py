@@ -1,4 +1,4 @@
-"""The dynamic maps of bitsandbytes (`models.quant.dynamic_map`) as arithmetic.
+"""The dynamic maps of bitsandbytes (`models.codebooks.dynamic_map`) as arithmetic.
 
 A map gives 8 bits to a value in -1..1. It holds zero, 1.0 and seven decades, 10^(d-7) to 10^(d-6)
 for d = 0..6; a decade is cut into 2^e equal parts, of which it has the centres. The signed map has
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from paligemma_jax.models import quant
+from paligemma_jax.models import codebooks
 
 _DECADES = 7
 _SCALES = np.float32(10.0 ** (_DECADES - np.arange(_DECADES)))  # decade d times this is 1..10
@@ -36,7 +36,7 @@ class DynamicMap:
     self._shift = 0 if signed else 1
     self._top = 255 - self.zero  # number of 1.0
     self._parts = np.float32(2.0 ** (np.arange(_DECADES) + self._shift))
-    values = quant.dynamic_map(signed)[self.zero :]
+    values = codebooks.dynamic_map(signed)[self.zero :]
     between = (values[1:].astype(np.float64) + values[:-1]) / 2
     edges = between.astype(np.float32)  # what is above takes the value above: rounded down
     edges = np.where(edges > between, np.nextafter(edges, np.float32(0)), edges)

@@ -132,7 +132,7 @@ def changed(tmp_path):
   return copy
 
 
-def same_weights(folder, other):
+def assert_same_weights(folder, other):
   a, b = formats.open(folder), formats.open(other)
   assert {n: w.quant for n, w in a.quantised.items()} == {
     n: w.quant for n, w in b.quantised.items()
@@ -155,7 +155,7 @@ def published(name):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_spelling_and_one_file_instead_of_shards(name, spelled, changed):
   copy = changed(FOLDERS[name], lambda t: {spelled(k): v for k, v in t.items()})
-  same_weights(copy, FOLDERS[name])
+  assert_same_weights(copy, FOLDERS[name])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
@@ -168,7 +168,7 @@ def test_codes_stored_as_another_dtype_are_the_same_bytes(dtype, double, changed
       k: v.reshape(-1).view(dtype)[:, None] if f"{k}.absmax" in t else v for k, v in t.items()
     }
 
-  same_weights(changed(of("nf4", double), change), of("nf4", double))
+  assert_same_weights(changed(of("nf4", double), change), of("nf4", double))
 
 
 def test_without_a_word_of_it_in_the_config_the_tensors_tell(changed):
@@ -177,7 +177,7 @@ def test_without_a_word_of_it_in_the_config_the_tensors_tell(changed):
   stored = json.loads((copy / "config.json").read_text())
   del stored["quantization_config"]
   (copy / "config.json").write_text(json.dumps(stored))
-  same_weights(copy, folder)
+  assert_same_weights(copy, folder)
 
 
 def test_modules_that_the_config_skips_may_be_quantised_and_others_plain(changed):
@@ -204,7 +204,7 @@ def test_modules_that_the_config_skips_may_be_quantised_and_others_plain(changed
 def test_int8_without_its_format_is_row_by_row(changed):
   folder = of("int8")
   drop = lambda t: {k: v for k, v in t.items() if not k.endswith("weight_format")}  # noqa: E731
-  same_weights(changed(folder, drop), folder)
+  assert_same_weights(changed(folder, drop), folder)
 
 
 def state_with(**values):

@@ -36,7 +36,7 @@ def jitted_widen(parts, shape):
   return quant.widen(parts, shape)
 
 
-def same(found, wanted):
+def assert_same(found, wanted):
   assert sorted(found) == sorted(wanted)
   for key, x in wanted.items():
     np.testing.assert_array_equal(np.asarray(found[key]), x, err_msg=key)
@@ -46,7 +46,7 @@ def same(found, wanted):
 def both(matrix, form):
   """What NumPy makes of a matrix, after a check that compiled code makes the same."""
   parts = quant.quantise(matrix, form)
-  same(jitted_quantise(matrix, form), parts)
+  assert_same(jitted_quantise(matrix, form), parts)
   wide = quant.widen(parts, matrix.shape)
   np.testing.assert_array_equal(jitted_widen(parts, matrix.shape), wide)
   return parts, wide
@@ -87,7 +87,7 @@ def test_codes_and_scales_are_those_of_bitsandbytes(name):
       off = parts["int8"].astype(int) - wanted.pop("int8")
       assert np.abs(off).max() <= 1 and (off != 0).mean() <= golden_adapters.TOLERANCE["int8/codes"]
       del parts["int8"]
-    same(parts, wanted)
+    assert_same(parts, wanted)
 
 
 @pytest.mark.parametrize("name", golden_adapters.QUANT)
@@ -196,7 +196,7 @@ def test_choices_on_bits_give_the_values_of_the_table(kind):
 def test_weights_of_half_precision_are_taken_as_float32():
   matrix = gaussian(4, 128).astype(ml_dtypes.bfloat16)
   for form in FORMS:
-    same(quant.quantise(matrix, form), quant.quantise(matrix.astype(np.float32), form))
+    assert_same(quant.quantise(matrix, form), quant.quantise(matrix.astype(np.float32), form))
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)

@@ -47,9 +47,9 @@ def test_what_all_quantises_is_what_transformers_does():
   "text, message",
   [
     ("int2", '"int2" is unknown; write KIND or KIND:PARTS, KIND of int8, int4'),
-    ("nf4:decodr", '"decodr" matches no parameter; did you mean "decoder"'),
+    ("nf4:decodr", '"decodr" is no named set .* matches no whole name; did you mean "decoder"'),
     ("nf4:(", "no regular expression"),
-    ("nf4:llm/embedder/.*", "matches no parameter"),  # the table stays
+    ("nf4:llm/embedder/.*", "matches no whole name"),  # the table stays
   ],
 )
 def test_a_form_that_cannot_be_is_one_line(text, message):

@@ -90,7 +90,7 @@ def test_the_divergence_does_not_depend_on_its_pieces(base, monkeypatch):
   "options, message",
   [
     (["--forms", "int5"], 'quant "int5" is unknown'),
-    (["--forms", "nf4:nothing"], "matches no parameter"),
+    (["--forms", "nf4:nothing"], "matches no whole name"),
     (["--limit", "-1"], "--limit -1: 0 (all) or more"),
     (["--config.evals.nothing.limit=1"], "nothing"),
   ],

@@ -1,7 +1,6 @@
 """Training of adapters: what trains, what is saved, what a run is good for afterwards."""
 
 import json
-import os
 import shutil
 
 import jax
@@ -19,15 +18,7 @@ from paligemma_jax.transfers import common
 from tests import toy
 from tests.train import toy_run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-  before = os.environ.get("PALIGEMMA_CACHE")
-  os.environ["PALIGEMMA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-  yield
-  os.environ.pop("PALIGEMMA_CACHE")
-  if before:
-    os.environ["PALIGEMMA_CACHE"] = before
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

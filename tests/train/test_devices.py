@@ -7,26 +7,11 @@ import pytest
 from paligemma_jax import sharding
 from paligemma_jax.configs import meshes
 from paligemma_jax.models import paligemma, tree
-from paligemma_jax.structs import Batch
 from paligemma_jax.train import adam8bit, saved, setup, step
 from paligemma_jax.train import optimizer as optimizers
 from tests import toy
 
 STEPS, BATCH = 20, 8
-
-
-def random_batch(config):
-  rng = np.random.default_rng(0)
-  res, vocab = config.img.res, config.llm.vocab_size
-  return Batch(
-    image=rng.integers(0, 256, (BATCH, res, res, 3), dtype=np.uint8),
-    mask_image=np.ones((BATCH, 1), bool),
-    text=rng.integers(0, vocab, (BATCH, 7), dtype=np.int32),
-    mask_ar=np.tile(np.array([0, 0, 0, 1, 1, 1, 1], np.int32), (BATCH, 1)),
-    mask_input=np.ones((BATCH, 7), bool),
-    mask_loss=np.tile(np.array([0, 0, 0, 1, 1, 1, 0], np.float32), (BATCH, 1)),
-    valid=np.ones(BATCH, bool),
-  )
 
 
 def train(mesh_name: str, optimizer: str = "adam") -> tuple[list[float], step.TrainState]:
@@ -46,7 +31,7 @@ def train(mesh_name: str, optimizer: str = "adam") -> tuple[list[float], step.Tr
   losses = []
   with jax.set_mesh(mesh):
     state = jax.jit(start, out_shardings=shardings)()
-    batch = sharding.put_batch(random_batch(config), mesh, rules)
+    batch = sharding.put_batch(toy.batch(config, BATCH), mesh, rules)
     for _ in range(STEPS):
       state, scalars = train_step(state, batch)
       losses.append(float(scalars["loss"]))

@@ -57,18 +57,22 @@ def logits(src, name):
   return model.apply({"params": load_params(src)}, *args)[0][b.mask_input[:, :-1]]
 
 
+def assert_near(got, want, what, about=""):
+  np.testing.assert_allclose(got, want, atol=golden.TOLERANCE[what], rtol=0, err_msg=about)
+
+
 @pytest.mark.parametrize("name, folder", golden.SPELLINGS)
 def test_logits_beside_the_base(name, folder):
   want = expected(name)["logits"][batch(name).mask_input[:, :-1]]
   got = logits(opened(name, folder), name)
-  np.testing.assert_allclose(got, want, atol=golden.TOLERANCE["logits"], rtol=0)
+  assert_near(got, want, "logits")
 
 
 @pytest.mark.parametrize("name", [n for n in golden.ADAPTERS if "logits_merged" in expected(n)])
 def test_logits_of_merged_weights(name):
   want = expected(name)["logits_merged"][batch(name).mask_input[:, :-1]]
   got = logits(adapted.merged(opened(name), np.dtype("float32")), name)
-  np.testing.assert_allclose(got, want, atol=golden.TOLERANCE["logits"], rtol=0)
+  assert_near(got, want, "logits")
 
 
 @functools.cache
@@ -93,13 +97,12 @@ def trained(name):
   state = step.init_state(sharding.unflatten(params), made, seed=0)
   losses, b = [], batch(name)
   for _ in range(4):
-    before, (state, scalars) = state, train_step(state, b)
+    state, scalars = train_step(state, b)
     losses.append(float(scalars["loss"]))
     if len(losses) == 1:
       # Adam's mean after one step is 0.1 of the gradient.
       mean = state.opt_state[0].mu
       grads = {n: g / (1 - hyper["b1"]) for n, g in sharding.flatten(mean).items()}
-      del before
   return np.array(losses), grads, sharding.flatten(state.params)
 
 
@@ -114,12 +117,9 @@ def as_peft(tmp_path, name, arrays):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_losses_of_four_steps(name):
-  want = expected(name)
-  np.testing.assert_allclose(
-    trained(name)[0][0], want["loss"], atol=golden.TOLERANCE["loss"], rtol=0
-  )
-  tolerance = golden.TOLERANCE["train/loss"]
-  np.testing.assert_allclose(trained(name)[0], want["train/loss"], atol=tolerance, rtol=0)
+  losses, want = trained(name)[0], expected(name)
+  assert_near(losses[0], want["loss"], "loss")
+  assert_near(losses, want["train/loss"], "train/loss")
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -143,8 +143,7 @@ def test_tensors_after_four_steps(tmp_path, name):
     if tensor.endswith("lora_embedding_A"):  # of padded rows there is nothing here
       vocab = opened(name).config.llm.vocab_size
       x, ours = x[:, :vocab], ours[:, :vocab]
-    tolerance = golden.TOLERANCE["train/final"]
-    np.testing.assert_allclose(ours, x, atol=tolerance, rtol=0, err_msg=tensor)
+    assert_near(ours, x, "train/final", tensor)
 
 
 @pytest.mark.parametrize("name", golden.ADAPTERS)

@@ -21,15 +21,7 @@ from paligemma_jax.train import log as logs
 from paligemma_jax.train import loop, settings
 from tests.train import toy_run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-  before = os.environ.get("PALIGEMMA_CACHE")
-  os.environ["PALIGEMMA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-  yield
-  os.environ.pop("PALIGEMMA_CACHE")
-  if before:
-    os.environ["PALIGEMMA_CACHE"] = before
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,7 @@ from paligemma_jax.train import loop
 from tests import gcs
 from tests.train import toy_run
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("PALIGEMMA_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_cache")]
 
 
 @pytest.fixture(scope="module")

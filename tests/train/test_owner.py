@@ -64,7 +64,7 @@ def test_the_number_of_a_dead_owner_counts_for_nothing(tmp_path):
   card = {"host": "here", "process": os.getppid(), "since": "now"}  # alive, but another program
   (tmp_path / owner.OWNER).write_text(json.dumps(card))
   with owner.claimed(tmp_path):
-    pass
+    assert json.loads((tmp_path / owner.OWNER).read_text())["process"] == os.getpid()
 
 
 @pytest.mark.usefixtures("no_locks")
