@@ -89,7 +89,7 @@ def _train():
   t.patience = 0  # ends after so many evaluations without a better `checkpoint.best`; 0: never
   t.batch_size = 256  # examples a step, over all devices
   t.recipe = "full"  # "attention_sgd", "head_only", "lora", "qlora": see train/recipes.py
-  t.lora = _lora()
+  t.lora = lora()
   t.lr = 0.0  # 0: the recipe's
   t.weight_decay = 0.0  # decoupled and not multiplied by lr, as the reference
   t.wd_mults = ((".*/kernel$", 1.0),)  # (regex, factor), …; these are the image tower's alone
@@ -111,7 +111,7 @@ def _train():
   return t
 
 
-def _lora():
+def lora() -> ml_collections.ConfigDict:
   """Low-rank adapters, of the recipes that have them."""
   o = ml_collections.ConfigDict()
   o.targets = "all-linear"  # sets of train/adapters.py or regexes, joined by "+"

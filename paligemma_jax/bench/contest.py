@@ -23,7 +23,7 @@ class Contender:
   """A worker that has its model loaded and its jobs compiled.
 
   Args:
-    who: "ours", "eager", "compiled" or "machine".
+    who: "ours", "eager", "compiled" or "machine"; what follows a space is only a name.
     task: function of the module of that name, see `worker`.
     args: of that function.
 
@@ -109,12 +109,17 @@ def race(
 
 @contextlib.contextmanager
 def opened(
-  whos: Sequence[str], task: str, args: Sequence[Any]
+  whos: Mapping[str, Sequence[Any]], task: str
 ) -> Iterator[tuple[dict[str, Contender], dict[str, str]]]:
-  """(contenders that are ready, reason of each one that is not), closed at the end."""
+  """(contenders that are ready, reason of each one that is not), closed at the end.
+
+  Args:
+    whos: name of each, as `Contender` takes it -> arguments of its task.
+    task: of all.
+  """
   ready, failed = {}, {}
   try:
-    for who in whos:
+    for who, args in whos.items():
       try:
         ready[who] = Contender(who, task, args)
       except Failed as e:

@@ -13,14 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paligemma_jax import vlm
+from paligemma_jax import sharding, vlm
 from paligemma_jax.bench import sizes
 from paligemma_jax.checkpoint import formats
 from paligemma_jax.decode import generate as decoding
-from paligemma_jax.models import paligemma, tree
+from paligemma_jax.models import paligemma
 from paligemma_jax.structs import Batch
-from paligemma_jax.train import memory, step
+from paligemma_jax.train import adapters, memory, recipes, step
 from paligemma_jax.train import optimizer as optimizers
+from paligemma_jax.transfers import common
 
 NAME = "paligemma_jax"
 
@@ -43,23 +44,30 @@ def batch(found: sizes.Tokens, length: int) -> Batch:
   )
 
 
-def train(folder: str, batch_size: int) -> dict[str, Callable[[], Any]]:
-  """{"train": one step of all parameters}: Adam, gradients clipped to norm 1, no remat."""
-  loaded = vlm.load(folder, param_dtype="float32")
+def train(folder: str, batch_size: int, recipe: str) -> dict[str, Callable[[], Any]]:
+  """{"train": one step of what `recipe` trains}: Adam, gradients clipped to norm 1, no remat."""
+  trains = recipes.RECIPES[recipe]
+  loaded = vlm.load(folder, param_dtype="float32", quant=trains.quant or None)
   config = loaded.config
   model = paligemma.PaliGemma(config, loaded.model.dtype, remat="none")
+  params = sharding.flatten(loaded.params)
+  if trains.has_adapters:
+    params |= adapters.fresh(adapters.layout(common.lora(), config), config, 0)
   optimizer = optimizers.make(
-    tree.param_shapes(config), 1000, lr=sizes.RATE,
-    schedules=((".*", {"decay_type": "stair"}),),
+    [name for name in params if not name.endswith(".lora/scale")], 1000, lr=sizes.RATE,
+    schedules=((trains.trains, {"decay_type": "stair"}),),
+    otherwise=((".*", None),),
   )  # fmt: skip
   train_step = step.make_train_step(model, optimizer, mean_over="token", window=sizes.SUPERVISED)
   train_step = jax.jit(train_step, donate_argnums=0)
-  state = jax.jit(lambda p: step.init_state(p, optimizer, 0), donate_argnums=0)(loaded.params)
+  state = jax.jit(lambda p: step.init_state(p, optimizer, 0), donate_argnums=0)(
+    sharding.unflatten(params)
+  )
   # One token more than goes in: the last one is only ever a target, here of nothing.
   examples = sizes.tokens(config, batch_size, sizes.TEXT, sizes.SUPERVISED)
   examples = batch(examples, sizes.TEXT + 1)
   train_step = train_step.lower(state, examples).compile()
-  del loaded
+  del loaded, params
   memory.release()  # as a training does
 
   def once():
@@ -70,9 +78,9 @@ def train(folder: str, batch_size: int) -> dict[str, Callable[[], Any]]:
   return {"train": once}
 
 
-def generate(folder: str, batch_size: int) -> dict[str, Callable[[], Any]]:
+def generate(folder: str, batch_size: int, quant: str | None) -> dict[str, Callable[[], Any]]:
   """{"N": N new tokens for every prompt, greedily}: N = 1 is the prefill."""
-  loaded = vlm.load(folder)
+  loaded = vlm.load(folder, quant=quant)
   prompts = batch(sizes.tokens(loaded.config, batch_size, sizes.PROMPT), sizes.PROMPT)
 
   def once(n):

@@ -10,22 +10,28 @@ import transformers
 
 from paligemma_jax.bench import sizes
 from paligemma_jax.checkpoint import formats
+from paligemma_jax.transfers import common
 
 NAME = f"transformers {transformers.__version__}"
 
 
-def train(folder: str, batch_size: int, compiled: bool) -> dict[str, Callable[[], Any]]:
-  """One step of all parameters: AdamW in one fused kernel, gradients clipped to norm 1."""
-  model, config = _load(folder)
+def train(
+  folder: str, batch_size: int, recipe: str, compiled: bool
+) -> dict[str, Callable[[], Any]]:
+  """One step of what `recipe` trains: AdamW in one fused kernel, gradients clipped to norm 1."""
+  model, config = _load(folder, _quantised() if recipe == "qlora" else None)
+  if recipe != "full":
+    model = _adapted(model)
   model.train()
-  optimizer = torch.optim.AdamW(model.parameters(), lr=sizes.RATE, weight_decay=0.0, fused=True)
+  trained = [p for p in model.parameters() if p.requires_grad]
+  optimizer = torch.optim.AdamW(trained, lr=sizes.RATE, weight_decay=0.0, fused=True)
   inputs = _inputs(config, sizes.tokens(config, batch_size, sizes.TEXT, sizes.SUPERVISED))
   forward = torch.compile(model) if compiled else model
 
   def once():
     loss = forward(**inputs, use_cache=False).loss
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
     optimizer.zero_grad()
     return float(loss.detach())
@@ -33,8 +39,10 @@ def train(folder: str, batch_size: int, compiled: bool) -> dict[str, Callable[[]
   return {"train": once}
 
 
-def generate(folder: str, batch_size: int, compiled: bool) -> dict[str, Callable[[], Any]]:
-  """Greedy, with a growing cache; compiled: with a static one, and one program for each token."""
+def generate(
+  folder: str, batch_size: int, quant: str | None, compiled: bool
+) -> dict[str, Callable[[], Any]]:
+  """Greedy, in floats, with a growing cache; compiled: with a static one, and one program for each token."""
   model, config = _load(folder)
   model.eval()
   inputs = _inputs(config, sizes.tokens(config, batch_size, sizes.PROMPT))
@@ -79,11 +87,34 @@ def convert(path: str, to: str, dtype: str, compiled: bool) -> dict[str, Callabl
   return {"convert": once}
 
 
-def _load(folder):
+def _load(folder, quantised=None):
   where = "cuda" if torch.cuda.is_available() else "cpu"
   dtype = torch.bfloat16 if where == "cuda" else torch.float32
-  model = transformers.PaliGemmaForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-  return model.to(where), formats.open(folder).config
+  model = transformers.PaliGemmaForConditionalGeneration.from_pretrained(
+    folder, dtype=dtype, quantization_config=quantised
+  )
+  return (model if quantised else model.to(where)), formats.open(folder).config
+
+
+def _quantised():
+  return transformers.BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+  )
+
+
+def _adapted(model):
+  """With adapters of the modules that our recipe has, `transfers/common.py`."""
+  import peft
+
+  o = common.lora()
+  modules = "|".join(
+    (r".*(language_model|vision_tower)\..*\.(\w+_proj|fc1|fc2)", r".*multi_modal_projector\.linear")
+  )
+  made = peft.LoraConfig(r=o.rank, lora_alpha=o.alpha, target_modules=modules)
+  return peft.get_peft_model(model, made)
 
 
 def _inputs(config, found: sizes.Tokens) -> dict[str, torch.Tensor]:

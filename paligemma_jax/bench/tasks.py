@@ -8,7 +8,8 @@ A report is plain data, made for JSON:
            "contenders": {"ours" | "eager" | …: {"median", "lowest", "highest": seconds,
                           "of_limit": share of the machine's limit, "peak", "own": bytes of the
                           host's memory, with and without the libraries}},
-           "ratio": how many times as fast as the faster peer, median over the rounds}
+           "ratio": how many times as fast as the faster peer, median over the rounds,
+           "own_ratio": the same of ours in floats, or of all parameters, where that was compared}
 """
 
 import math
@@ -19,19 +20,27 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from paligemma_jax import errors
 from paligemma_jax.bench import contest, machine, sizes
 from paligemma_jax.models import flops, tree, variants
+from paligemma_jax.train import adapters, recipes
+from paligemma_jax.transfers import common
 
-PEERS = ("eager", "compiled")  # transformers, as it is and by torch.compile
+PEERS = ("eager", "compiled")  # transformers, as it is and by torch.compile; adapters by peft
 Say = Callable[[str], None]
 
 
-def train(size: str, say: Say) -> dict[str, Any]:
-  """A step of all parameters: float32 on a CPU, Adam, clipping, no remat; batch 1 and 8."""
+def train(size: str, say: Say, recipe: str = "full") -> dict[str, Any]:
+  """A step: float32 on a CPU, Adam, clipping, no remat; batch 1 and 8.
+
+  Another recipe, "lora" or "qlora", is compared with "ours full" as well.
+  """
   config = sizes.SIZES[size]
   _need(4 * sizes.num_bytes(config), f"bench train --size {size}")  # weights, gradients, moments
   report = _report("train", size)
+  also = {} if recipe == "full" else {"ours full": "full"}
   with tempfile.TemporaryDirectory() as folder:
     path = _written(config, folder, say)
     for batch_size in sizes.BATCHES:
@@ -42,31 +51,40 @@ def train(size: str, say: Say) -> dict[str, Any]:
         text_len=sizes.TEXT,
         supervised=sizes.SUPERVISED,
         remat="none",
+        **_adapted(config, recipe),
       ).model
-      found = _compete(report, "train", [path, batch_size], ["train"], say, memory="train")
+      whos = {"ours": recipe} | also | dict.fromkeys(PEERS, recipe)
+      whos = {who: [path, batch_size, r] for who, r in whos.items()}
+      found = _compete(report, "train", whos, ["train"], say, memory="train")
       times = {who: jobs["train"] for who, jobs in found.items()}
       case = _case(f"step, batch {batch_size}", "step", times, {"flops": work}, report)
       report["cases"].append(case)
   return report
 
 
-def generate(size: str, say: Say) -> dict[str, Any]:
-  """Prefill of a picture and 16 tokens, then greedy tokens one by one; batch 1 and 8."""
+def generate(size: str, say: Say, quant: str | None = None) -> dict[str, Any]:
+  """Prefill of a picture and 16 tokens, then greedy tokens one by one; batch 1 and 8.
+
+  Weights in few bits, a form as `vlm.load` takes it, are compared with "ours float" as well.
+  """
   config = sizes.SIZES[size]
   _need(2 * sizes.num_bytes(config), f"bench generate --size {size}")
   report = _report("generate", size)
+  also = {} if quant is None else {"ours float": None}
   jobs = ["1", *map(str, sizes.NEW_TOKENS)]
   with tempfile.TemporaryDirectory() as folder:
     path = _written(config, folder, say)
     for batch_size in sizes.BATCHES:
       say(f"generate, batch {batch_size}: building and compiling …")
-      found = _compete(report, "generate", [path, batch_size], jobs, say, memory=jobs[-1])
+      whos = {"ours": quant} | also | dict.fromkeys(PEERS)
+      whos = {who: [path, batch_size, q] for who, q in whos.items()}
+      found = _compete(report, "generate", whos, jobs, say, memory=jobs[-1])
       work = flops.prefill(config, batch_size=batch_size, text_len=sizes.PROMPT)
       times = {who: taken["1"] for who, taken in found.items()}
       words = f"prefill, batch {batch_size}"
       report["cases"].append(_case(words, "batch", times, {"flops": work}, report))
       for n in sizes.NEW_TOKENS:
-        work = token_bytes(config, batch_size, sizes.PROMPT, n)
+        work = token_bytes(config, batch_size, sizes.PROMPT, n, quant)
         each = {who: _each(taken, n) for who, taken in found.items()}
         words = f"token, batch {batch_size}, {n} tokens"
         report["cases"].append(_case(words, "token of each row", each, {"bytes": work}, report))
@@ -81,8 +99,8 @@ def load(size: str, say: Say) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as folder:
     for name in ("hub", "model.npz"):
       path = _written(config, folder, say, name)
-      peers = PEERS[:1] if name == "hub" else ()
-      found = _compete(report, "load", [path], ["load"], say, peers=peers, memory="load")
+      whos = {who: [path] for who in ("ours", *(PEERS[:1] if name == "hub" else ()))}
+      found = _compete(report, "load", whos, ["load"], say, memory="load")
       times = {who: jobs["load"] for who, jobs in found.items()}
       work = {"bytes": sizes.num_bytes(config)}
       report["cases"].append(_case(f"load {name}", "model", times, work, report))
@@ -104,8 +122,8 @@ def convert(size: str, say: Say) -> dict[str, Any]:
         f", {dtype}" if dtype else ""
       )
       args = [paths[source], f"{folder}/{{}}-{to}", dtype]
-      peers = PEERS[:1] if dtype else ()
-      found = _compete(report, "convert", args, ["convert"], say, peers=peers, memory="convert")
+      whos = {who: args for who in ("ours", *(PEERS[:1] if dtype else ()))}
+      found = _compete(report, "convert", whos, ["convert"], say, memory="convert")
       times = {who: jobs["convert"] for who, jobs in found.items()}
       work = {"bytes": sizes.num_bytes(config) + sizes.num_bytes(config, dtype or "float32")}
       report["cases"].append(_case(words, "model", times, work, report))
@@ -115,12 +133,28 @@ def convert(size: str, say: Say) -> dict[str, Any]:
 TASKS = {"train": train, "generate": generate, "load": load, "convert": convert}
 
 
-def token_bytes(config: variants.ModelConfig, batch_size: int, text_len: int, new: int) -> int:
-  """Bytes, in float32, that one step of decoding has to read: the decoder's weights and the cache."""
-  c, shapes = config.llm, tree.shapes(tree.decoder(config.llm))
-  weights = sum(math.prod(shape) for shape in shapes.values())
+def token_bytes(
+  config: variants.ModelConfig, batch_size: int, text_len: int, new: int, quant: str | None = None
+) -> int:
+  """Bytes that one step of decoding has to read: the decoder's weights and the cache, in float32 but for
+  weights in few bits.
+  """
+  c, form = config.llm, tree.Form(tree.parse_quant(quant, config) if quant else {})
+  leaves = {n: x for n, x in tree.formed(config, form).items() if n.startswith("llm/")}
+  weights = sum(
+    math.prod(x.shape) * np.dtype(x.dtype or "float32").itemsize for x in leaves.values()
+  )
   columns = config.img.num_tokens + text_len + new
-  return 4 * (weights + batch_size * columns * 2 * c.depth * c.num_kv_heads * c.head_dim)
+  return weights + 4 * batch_size * columns * 2 * c.depth * c.num_kv_heads * c.head_dim
+
+
+def _adapted(config: variants.ModelConfig, recipe: str) -> dict[str, Any]:
+  """What `flops.train_step` has to know of the recipe."""
+  if recipe == "full":
+    return {}
+  found = adapters.layout(common.lora(), config).adapters(config)
+  names = tree.formed(config, tree.Form({}, found))
+  return {"adapters": found, "trained": [n for n in names if recipes.is_adapter(n)]}
 
 
 def _each(taken: Mapping[str, Sequence[float]], n: int) -> list[float]:
@@ -146,24 +180,23 @@ def _report(task: str, size: str) -> dict[str, Any]:
 def _compete(
   report: dict[str, Any],
   task: str,
-  args: Sequence[Any],
+  whos: Mapping[str, Sequence[Any]],
   jobs: Sequence[str],
   say: Say,
   *,
-  peers: Sequence[str] = PEERS,
   memory: str,
 ) -> dict[str, dict[str, list[float]]]:
   """contender -> job -> seconds by round; notes limits, memory and failures in the report."""
   found: dict[str, dict[str, list[float]]] = {}
   report["memory"] = {}
-  groups = [("ours", *peers)]
-  if len(peers) + 1 > machine.free_memory() / (2 * sizes.num_bytes(sizes.SIZES[report["size"]])):
-    groups = [(who,) for who in groups[0]]  # too large to lie in memory side by side
+  groups = [whos]
+  if len(whos) > machine.free_memory() / (2 * sizes.num_bytes(sizes.SIZES[report["size"]])):
+    groups = [{who: args} for who, args in whos.items()]  # too large to lie in memory side by side
     say("not enough memory for all at once: one after the other")
-  for whos in groups:
+  for group in groups:
     with (
-      contest.opened(whos, task, args) as (ready, failed),
-      contest.opened(["machine"], "limits", []) as (limits, _),
+      contest.opened(group, task) as (ready, failed),
+      contest.opened({"machine": []}, "limits") as (limits, _),
     ):
       report["failed"] |= failed
       for who, why in failed.items():
@@ -190,11 +223,12 @@ def _case(
     peak = report["memory"][who]
     contenders[who] = spread | {"of_limit": share, "peak": peak["bytes"], "own": peak["own"]}
   case = {"case": words, "unit": unit, "work": work, "contenders": contenders}
-  peers = [who for who in times if who != "ours"]
-  if "ours" in times and peers:
-    best = min(peers, key=lambda who: contenders[who]["median"])
-    ratios = [theirs / ours for theirs, ours in zip(times[best], times["ours"], strict=True)]
-    case["ratio"] = statistics.median(ratios)
+  own = [who for who in times if who.startswith("ours ")]
+  for key, others in (("ratio", [who for who in PEERS if who in times]), ("own_ratio", own)):
+    if "ours" in times and others:
+      best = min(others, key=lambda who: contenders[who]["median"])
+      ratios = [theirs / ours for theirs, ours in zip(times[best], times["ours"], strict=True)]
+      case[key] = statistics.median(ratios)
   return case
 
 
@@ -202,7 +236,8 @@ def table(report: dict[str, Any]) -> list[tuple[str, ...]]:
   """Rows of words, the head first: every case with the times of all, ratio, limit and memory."""
   whos = list(dict.fromkeys(who for case in report["cases"] for who in case["contenders"]))
   limit = "of the limit"
-  rows = [("", *whos, "x the faster peer", limit, *(f"own memory, {who}" for who in whos))]
+  own = [f"x {who}" for who in whos if who.startswith("ours ")]
+  rows = [("", *whos, "x the faster peer", *own, limit, *(f"own memory, {who}" for who in whos))]
   for case in report["cases"]:
     found = case["contenders"]
     ours = found.get("ours")
@@ -210,7 +245,10 @@ def table(report: dict[str, Any]) -> list[tuple[str, ...]]:
       (
         case["case"],
         *(_time(found[who]) if who in found else "" for who in whos),
-        f"{case['ratio']:.2f}" if "ratio" in case else "",
+        *(
+          f"{case[key]:.2f}" if key in case else ""
+          for key in ("ratio", "own_ratio")[: 1 + len(own)]
+        ),
         f"{ours['of_limit']:.0%}" if ours else "",
         *(f"{found[who]['own'] / 2**20:,.0f} MiB" if who in found else "" for who in whos),
       )

@@ -17,8 +17,8 @@ from typing import Any
 def main() -> None:
   """Answers until standard input ends.
 
-  {"who": "ours" | "eager" | "compiled" | "machine", "task": a function of that module, "args": its
-  arguments} is answered by {"name", "jobs"}, once all jobs have run and hence are compiled;
+  {"who": "ours" | "eager" | "compiled" | "machine", perhaps with a name behind a space, "task": a
+  function of that module, "args": its arguments} is answered by {"name", "jobs"}, once all jobs have run and hence are compiled;
   {"job", "times"} by {"seconds": one of them, "result"}; {"peak": job} by {"bytes"}, the most memory
   that the process had while it did the job, and "own", the same without the libraries.
   """
@@ -26,7 +26,7 @@ def main() -> None:
   os.dup2(2, 1)  # whatever the libraries print
   asked = json.loads(sys.stdin.readline())
   try:
-    module, options = _module(asked["who"])
+    module, options = _module(asked["who"].split()[0])
     imported = _resident("VmRSS")
     jobs = getattr(module, asked["task"])(*asked["args"], **options)
     _answer(answers, {"name": module.NAME, "jobs": {name: job() for name, job in jobs.items()}})

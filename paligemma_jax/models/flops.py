@@ -19,6 +19,7 @@ were not kept are counted apart: the hardware does them, but MFU, model FLOPs ut
 (arXiv:2204.02311, appendix B), leaves them out.
 """
 
+import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -280,9 +281,10 @@ def train_step(
   trained: Iterable[str] | None = None,
   remat: str = "nothing_saveable",
   remat_img: str = "",
+  adapters: Mapping[str, tree.Adapter] = types.MappingProxyType({}),
 ) -> Flops:
-  """Operations of one training step; arguments as `forward` and `passes`, `batch_size` global."""
-  products = forward(config, text_len, images, supervised)
+  """Operations of one training step; arguments as `forward`, `passes` and `adapted`, `batch_size` global."""
+  products = adapted(forward(config, text_len, images, supervised), adapters)
   counts = passes(config, products, trained, remat, remat_img)
   return Flops(
     *(

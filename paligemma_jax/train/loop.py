@@ -142,6 +142,7 @@ def _train(
     work = speed.Work(
       parts.model.config, c.train.batch_size, window, optimizer.trainable,
       tuple(parts.mesh.devices.flat), parts.model.dtype,
+      parts.layout.adapters(parts.config) if parts.layout else {},
     )  # fmt: skip
     run = runs.Run(
       c, workdir, parts, total, log, checkpointer, callbacks, work, compiled, profile, only

@@ -1,10 +1,11 @@
 """How much a training step computes, and how much of what the devices can do that is."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 
-from paligemma_jax.models import flops, variants
+from paligemma_jax.models import flops, tree, variants
 from paligemma_jax.train import chips
 
 
@@ -18,6 +19,7 @@ class Work:
   trained: tuple[str, ...]  # names of the parameters
   devices: tuple[jax.Device, ...]
   dtype: str  # of the products
+  adapters: Mapping[str, tree.Adapter] = dataclasses.field(default_factory=dict)
 
   def rates(self, text_len: int, images: int, seconds: float) -> dict[str, float]:
     """What a step of so many seconds comes to.
@@ -41,6 +43,7 @@ class Work:
       images=images,
       supervised=min(self.window, text_len),
       trained=self.trained,
+      adapters=self.adapters,
     )
     per_device = work.model / seconds / len(self.devices)
     tokens = self.batch_size * (images * self.config.img.num_tokens + text_len)

@@ -15,7 +15,7 @@ def test_a_contender_that_cannot_says_why():
 def test_others_go_on_without_it(tmp_path):
   sizes.write(sizes.TINY, tmp_path / "model.npz")
   args = [str(tmp_path / "model.npz")]
-  with contest.opened(["ours", "machine"], "load", args) as (ready, failed):
+  with contest.opened({"ours": args, "machine": args}, "load") as (ready, failed):
     assert list(ready) == ["ours"] and list(failed) == ["machine"]
     taken = contest.race(ready, ["load", "fly"], rounds=2, seconds=0)
     peak = ready["ours"].peak("load")
@@ -25,22 +25,29 @@ def test_others_go_on_without_it(tmp_path):
 
 
 def test_figures_of_a_case():
+  times = {
+    "ours": [1.0, 2.0, 4.0], "ours full": [3.0, 3.0, 3.0],
+    "eager": [4.0, 4.0, 4.0], "compiled": [9.0, 9.0, 9.0],
+  }  # fmt: skip
   report = {
     "limits": {"flops": 100.0, "bytes": 10.0},
-    "memory": {who: {"bytes": 3 * 2**20, "own": 2**20} for who in ("ours", "eager", "compiled")},
+    "memory": {who: {"bytes": 3 * 2**20, "own": 2**20} for who in times},
     "cases": [],
   }
-  times = {"ours": [1.0, 2.0, 4.0], "eager": [4.0, 4.0, 4.0], "compiled": [9.0, 9.0, 9.0]}
   case = tasks._case("step", "step", times, {"flops": 50}, report)
   assert case["contenders"]["ours"] == {
     "median": 2.0, "lowest": 1.0, "highest": 4.0, "of_limit": 0.25, "peak": 3 * 2**20, "own": 2**20
   }  # fmt: skip
   assert case["ratio"] == 2.0  # of the faster peer, round by round: 4, 2 and 1
+  assert case["own_ratio"] == 1.5
   report["cases"].append(case)
   head, row = tasks.table(report)
-  assert head[:5] == ("", "ours", "eager", "compiled", "x the faster peer")
-  assert row[:6] == (
-    "step", "2000 ms (1000-4000)", "4000 ms (4000-4000)", "9000 ms (9000-9000)", "2.00", "25%"
+  assert head[:7] == (
+    "", "ours", "ours full", "eager", "compiled", "x the faster peer", "x ours full"
+  )  # fmt: skip
+  assert row[:8] == (
+    "step", "2000 ms (1000-4000)", "3000 ms (3000-3000)", "4000 ms (4000-4000)",
+    "9000 ms (9000-9000)", "2.00", "1.50", "25%",
   )  # fmt: skip
 
 
@@ -53,13 +60,15 @@ def test_the_time_of_a_token_leaves_out_the_first():
 def test_the_peer_does_the_same_work(tmp_path):
   sizes.write(sizes.TINY, tmp_path / "hub")
   found = {}
-  for task in ("train", "generate"):
-    with contest.opened(["ours", "eager"], task, [str(tmp_path / "hub"), 2]) as (ready, failed):
+  for task, option in (("train", "full"), ("train", "lora"), ("generate", None)):
+    args = [str(tmp_path / "hub"), 2, option]
+    with contest.opened(dict.fromkeys(("ours", "eager"), args), task) as (ready, failed):
       assert not failed
-      found[task] = ready["ours"].first, ready["eager"].first
-  ours, eager = found["train"]
-  # The Hub's table has 64 rows more, here of zeros: as many tokens of probability exp(0) / Z more.
-  extra = eager["train"] - ours["train"]
-  assert 0 < extra < math.log(1 + 64 / sizes.TINY.llm.vocab_size)
-  ours, eager = found["generate"]
+      found[option] = ready["ours"].first, ready["eager"].first
+  for recipe in ("full", "lora"):
+    ours, eager = found[recipe]
+    # The Hub's table has 64 rows more, here of zeros: as many tokens of probability exp(0) / Z more.
+    extra = eager["train"] - ours["train"]
+    assert 0 < extra < math.log(1 + 64 / sizes.TINY.llm.vocab_size)
+  ours, eager = found[None]
   assert ours == eager  # 1, 32 and 128 greedy tokens
