@@ -225,6 +225,11 @@ def _selected(codes, book: np.ndarray):
 
 def choose(codes, book: np.ndarray):
   """book[codes] of uint8 codes without a gather: by choices on the bits of a code."""
+  return _choose(codes, tuple(book.tolist()))
+
+
+@functools.partial(jax.jit, static_argnums=1)  # traced once for each shape
+def _choose(codes, book: tuple[float, ...]):
   values = [jnp.float32(value) for value in book]
   for bit in range(len(book).bit_length() - 1):
     is_set = codes & (1 << bit) != 0

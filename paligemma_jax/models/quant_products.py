@@ -42,6 +42,7 @@ _FEW = 64  # rows
 _SMALL, _LARGE = 2**19, 2**22
 
 
+@jax.jit  # traced once for each shape
 def forward(x: Float[Array, "*b in"], parts: dict) -> Float[Array, "*b out"]:
   """x @ w.T, of the weight w [out, in] that codes and scales stand for.
 
@@ -52,6 +53,7 @@ def forward(x: Float[Array, "*b in"], parts: dict) -> Float[Array, "*b out"]:
   return jax.lax.platform_dependent(x, parts, cpu=_by_blocks, default=_at_once)
 
 
+@jax.jit
 def input_gradient(dy: Float[Array, "*b out"], parts: dict) -> Float[Array, "*b in"]:
   """dy @ w, the gradient of x.
 
