@@ -33,6 +33,7 @@ def test_a_plan_says_what_fits_without_any_file(small, run):
   assert said.count("\nfits: ") == 2
 
 
+@pytest.mark.slow
 def test_adapters_beside_a_base_in_few_bits_need_no_file_either(small, run):
   options, config = small[2:], small[1] + ",recipe=qlora"
   said = run("plan", "--config", config, *options, "--eval")

@@ -54,6 +54,7 @@ def rows(text):
   return head, {line[0]: line[1:] for line in lines}
 
 
+@pytest.mark.slow
 def test_the_report_of_a_toy_model(base, capsys):
   argv = [str(base / "pt.npz"), "--config", str(base / "config.py"), "--forms", "int4-32", "float"]
   assert quant_report.main(argv) == 0

@@ -125,6 +125,7 @@ def test_another_base_is_refused(base, run, tmp_path):
     load(tmp_path / "other.npz", adapter=workdir)
 
 
+@pytest.mark.slow
 def test_a_base_that_moved_is_named_with_the_adapter(base, tmp_path):
   moved = tmp_path / "moved"
   shutil.copytree(base, moved)
@@ -136,7 +137,13 @@ def test_a_base_that_moved_is_named_with_the_adapter(base, tmp_path):
   assert logprobs(there).shape == (1, 4)
 
 
-@pytest.mark.parametrize("recipe, options", [("lora", {}), ("qlora", dict(dora=True, rslora=True))])
+@pytest.mark.parametrize(
+  "recipe, options",
+  [
+    ("lora", {}),
+    pytest.param("qlora", dict(dora=True, rslora=True), marks=pytest.mark.slow),
+  ],
+)
 def test_a_new_adapter_changes_nothing(base, tmp_path, recipe, options):
   c = config(base, recipe, steps=2, **{"train.schedule.warmup_percent": 0.5})
   c.train.lora.update(options)

@@ -69,6 +69,7 @@ def test_losses_do_not_depend_on_the_devices(name, one):
   assert mean.sharding == table.sharding  # moments lie where their parameters lie
 
 
+@pytest.mark.slow
 def test_losses_with_moments_of_8_bits_are_those_of_adam_within_1_percent(one, monkeypatch):
   monkeypatch.setattr(adam8bit, "SMALLEST", 256)  # else the table alone is large enough
   narrow, state = train("single", "adam8bit")

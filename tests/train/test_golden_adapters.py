@@ -14,7 +14,14 @@ from paligemma_jax.train import optimizer as optimizers
 from paligemma_jax.train import recipes, step
 from tests import golden_adapters as golden
 
-TRAINED = [*golden.ADAPTERS, *golden.QLORA]
+FAST = [
+  *list(golden.ADAPTERS)[:1],
+  *list(golden.QLORA)[:1],
+]  # the others take ten seconds each to compile
+TRAINED = [
+  pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)
+  for name in (*golden.ADAPTERS, *golden.QLORA)
+]
 
 
 def entry(name):

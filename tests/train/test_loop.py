@@ -127,6 +127,7 @@ def test_sigterm_saves_and_asks_to_be_run_again(undisturbed, data, tmp_path):
   assert_same_run(tmp_path, undisturbed[0])
 
 
+@pytest.mark.slow
 def test_sigterm_amid_an_evaluation_saves_and_leaves_it_to_the_next_start(
   undisturbed, data, tmp_path, monkeypatch
 ):
@@ -146,6 +147,7 @@ def test_sigterm_amid_an_evaluation_saves_and_leaves_it_to_the_next_start(
   assert_same_run(tmp_path, undisturbed[0])
 
 
+@pytest.mark.slow
 def test_sigterm_between_the_last_evaluations_keeps_the_scores_of_the_first(
   data, tmp_path, monkeypatch
 ):
@@ -214,6 +216,7 @@ def test_without_an_undamaged_checkpoint_the_run_stops_and_changes_nothing(
   assert contents(workdir) == before
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_cut_off_is_done_again(undisturbed, data, tmp_path):
   loop.train(toy_run.config(data), tmp_path)
   lines = (tmp_path / logs.METRICS).read_text().splitlines(keepends=True)
@@ -224,6 +227,7 @@ def test_an_evaluation_that_was_cut_off_is_done_again(undisturbed, data, tmp_pat
   assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(data, tmp_path):
   changes = {"train.optimizer": "sgd", "train.lr": 1e30, "train.grad_clip_norm": 0.0}
   with pytest.raises(errors.UserError, match=r"step \d+: .* is (nan|inf), the training diverged"):

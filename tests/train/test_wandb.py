@@ -54,6 +54,7 @@ def config(data, **changes):
   )
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_same_run_there_and_has_every_line(client, data, tmp_path):
   def interrupt(done, values):
     if done == 2:
