@@ -27,6 +27,7 @@ TARGETS = {
   "mlp": rf"{_DECODER}mlp\..*",
   "decoder": _DECODER,
   "vision": _VISION,
+  "patches": r"vision_tower\.embeddings\.patch_embedding",
   "projector": r"multi_modal_projector\.linear",
   "all-linear": rf"{_DECODER}|{_VISION}|multi_modal_projector\.linear",
   # The recipe of PaliGemma's announcement (May 2024) lists the decoder's seven names. Three of them are

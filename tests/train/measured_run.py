@@ -1,6 +1,6 @@
 """The memory that training steps really take, beside what the plan says.
 
-`python -m tests.train.measured_run PRESET BATCH STEPS [REMAT]` prints {"planned", "risen"}, bytes:
+`python -m tests.train.measured_run PRESET BATCH STEPS [REMAT [RECIPE]]` prints {"planned", "risen"}, bytes:
 the plan's peak, and the rise of this process's peak resident memory over that many steps with all
 that they need, from a random state on.
 """
@@ -24,12 +24,14 @@ def resident(field: str) -> int:
   return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def main(preset: str, batch_size: int, steps: int, remat: str) -> dict[str, int]:
+def main(
+  preset: str, batch_size: int, steps: int, remat: str = "nothing_saveable", recipe: str = "full"
+) -> dict[str, int]:
   """The two figures."""
   c = common.base(res=0, text_len=128)
   c.model.update(preset=preset, init="", remat=remat)
   c.train.data.none = common.jsonl("none.jsonl")
-  c.train.update(batch_size=batch_size, steps=100)
+  c.train.update(batch_size=batch_size, steps=100, recipe=recipe)
   made = plan.make(c, targets.cpu())
   planned = plan.train_step(made).memory.peak
   abstract, shardings = initial.abstract_state(made.config, made.parts, made.optimizer)
@@ -58,5 +60,5 @@ def main(preset: str, batch_size: int, steps: int, remat: str) -> dict[str, int]
 
 if __name__ == "__main__":
   os.environ["JAX_PLATFORMS"] = "cpu"
-  name, size, count, *policy = sys.argv[1:]
-  print(json.dumps(main(name, int(size), int(count), *policy or ["nothing_saveable"])))
+  name, size, count, *rest = sys.argv[1:]
+  print(json.dumps(main(name, int(size), int(count), *rest)))

@@ -1,7 +1,11 @@
 """Training of adapters: what trains, what is saved, what a run is good for afterwards."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -23,33 +27,21 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-  """A base of random weights, with the tokenizer beside it."""
-  folder = tmp_path_factory.mktemp("base")
-  data = toy_run.write_data(folder / "data")
-  config = toy.config(vocab_size=1500, res=28)
-  flat = toy.flat_params(config)
-  read = lambda name, layer=None: flat[name] if layer is None else flat[name][layer]
-  assets = {p.name: p.read_bytes() for p in data.glob("token*")}
-  formats.save(folder / "pt.npz", read, config, assets)
-  return folder
-
-
-def config(base, recipe="qlora", steps=4, **changes):
-  c = toy_run.config(base / "data", steps=steps, mesh="single", **changes)
-  c.model.update(preset="", res=28, init=str(base / "pt.npz"))
-  c.input.resize = ""
-  c.train.recipe = recipe
-  c.train.lora.update(rank=4, dropout=0.1)
-  c.checkpoint.every = 2
-  c.evals = {"nll": common.evaluate(c.train.data.mine, "perplexity", every=1.0, batch_size=8)}
-  return c
+  """A folder with data, tokenizer and pt.npz, a base of random weights."""
+  data = toy_run.write_data(tmp_path_factory.mktemp("base") / "data")
+  toy_run.write_base(data)
+  return data
 
 
 @pytest.fixture(scope="module")
 def run(base, tmp_path_factory):
   """(workdir, losses) of a qlora run."""
   workdir, losses = tmp_path_factory.mktemp("run") / "workdir", []
-  loop.train(config(base), workdir, callbacks=[lambda step, values: losses.append(values["loss"])])
+  loop.train(
+    toy_run.adapters_config(base),
+    workdir,
+    callbacks=[lambda step, values: losses.append(values["loss"])],
+  )
   return workdir, losses
 
 
@@ -71,7 +63,11 @@ def test_a_run_that_is_stopped_and_started_again_ends_with_the_same_bits(base, r
   shutil.rmtree(again / "checkpoints/4")
   (again / "report.html").unlink()
   seen = []
-  loop.train(config(base), again, callbacks=[lambda step, values: seen.append(values["loss"])])
+  loop.train(
+    toy_run.adapters_config(base),
+    again,
+    callbacks=[lambda step, values: seen.append(values["loss"])],
+  )
   assert seen == losses[2:]
   a, b = (sharding.flatten(load(folder).params) for folder in (workdir, again))
   for name in a:
@@ -126,14 +122,27 @@ def test_another_base_is_refused(base, run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bits(base, tmp_path):
+  def train(name, *kill):
+    command = [sys.executable, "-m", "tests.train.toy_run", str(tmp_path / name), str(base)]
+    return subprocess.run([*command, *kill], env=os.environ | {"XLA_FLAGS": ""}).returncode
+
+  assert train("killed", "3", "SIGKILL", "single") == -signal.SIGKILL
+  assert train("killed") == train("undisturbed") == 0
+  a, b = (sharding.flatten(load(tmp_path / n).params) for n in ("killed", "undisturbed"))
+  for name in b:
+    np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.slow
 def test_a_base_that_moved_is_named_with_the_adapter(base, tmp_path):
   moved = tmp_path / "moved"
   shutil.copytree(base, moved)
-  loop.train(config(moved, "lora", steps=2), tmp_path / "run")
+  loop.train(toy_run.adapters_config(moved, "lora", steps=2), tmp_path / "run")
   (moved / "pt.npz").rename(tmp_path / "new.npz")
   with pytest.raises(errors.UserError, match="--ckpt BASE --adapter .*run"):
     load(tmp_path / "run")
-  there = load(tmp_path / "new.npz", adapter=tmp_path / "run", tokenizer=base / "data")
+  there = load(tmp_path / "new.npz", adapter=tmp_path / "run", tokenizer=base)
   assert logprobs(there).shape == (1, 4)
 
 
@@ -145,7 +154,7 @@ def test_a_base_that_moved_is_named_with_the_adapter(base, tmp_path):
   ],
 )
 def test_a_new_adapter_changes_nothing(base, tmp_path, recipe, options):
-  c = config(base, recipe, steps=2, **{"train.schedule.warmup_percent": 0.5})
+  c = toy_run.adapters_config(base, recipe, steps=2, **{"train.schedule.warmup_percent": 0.5})
   c.train.lora.update(options)
   c.train.lr = 1e-30  # B stays 0 to float32
   loop.train(c, tmp_path / "run")
@@ -179,6 +188,7 @@ def test_the_published_targets_train_as_many_numbers_as_the_recipe(variant, numb
 def test_named_sets_and_patterns():
   assert trained("paligemma-3b", targets="decoder", rank=8) == 9_805_824
   assert trained("paligemma-3b", targets="all-linear", rank=8) == 14_179_072
+  assert trained("paligemma-3b") == 14_179_072 + 8 * (3 * 14 * 14 + 1152)
   both = trained("tiny", targets="attention+mlp")
   assert both == trained("tiny", targets="decoder") == trained("tiny", targets="llm/layers/.*")
   values = trained("tiny", targets=r".*\.v_proj", rank=2)
@@ -202,7 +212,7 @@ def test_targets_that_cannot_be(options, message):
 
 
 def test_what_is_in_few_bits_cannot_train(base, tmp_path):
-  c = config(base, "attention_sgd")
+  c = toy_run.adapters_config(base, "attention_sgd")
   c.model.quant = "int8"
   with pytest.raises(
     errors.UserError, match="trains llm/layers/attn/.*, which model.quant has in few"
@@ -211,7 +221,7 @@ def test_what_is_in_few_bits_cannot_train(base, tmp_path):
 
 
 def test_adapters_need_a_base(base, tmp_path):
-  c = config(base)
+  c = toy_run.adapters_config(base)
   c.model.update(init="", preset="tiny", res=112)
   with pytest.raises(errors.UserError, match="need a checkpoint to start from"):
     loop.train(c, tmp_path / "run")
@@ -239,7 +249,7 @@ def test_an_adapter_of_whole_modules_trains_on_with_them(base, tmp_path):
   }
   arrays |= {n: flat[n] + 1 for n in ("img/head/kernel", "img/head/bias")}
   peft_save.save(tmp_path / "peft", own, config_, arrays)
-  c = config(base, "lora", steps=2)
+  c = toy_run.adapters_config(base, "lora", steps=2)
   c.model.adapter = str(tmp_path / "peft")
   loop.train(c, tmp_path / "run")
   got = sharding.flatten(load(tmp_path / "run").params)

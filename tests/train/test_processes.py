@@ -74,6 +74,19 @@ def test_two_processes_train_as_one_and_stop_together(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_train_adapters_as_one_and_go_on_after_a_kill(tmp_path):
+  data = toy_run.write_data(tmp_path / "data")
+  toy_run.write_base(data)
+  loop.train(toy_run.adapters_config(data), tmp_path / "one")
+  assert train_as_two(tmp_path / "two", data) == [0, 0]
+  np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5)
+
+  assert -signal.SIGKILL in train_as_two(tmp_path / "cut", data, "3", "SIGKILL")
+  assert train_as_two(tmp_path / "cut", data) == [0, 0]
+  assert losses(tmp_path / "cut") == losses(tmp_path / "two")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dying", [0, 1])
 def test_the_death_of_one_process_ends_the_other_and_the_next_start_goes_on(tmp_path, dying):
   data = toy_run.write_data(tmp_path / "data")

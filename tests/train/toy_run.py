@@ -2,7 +2,7 @@
 
 `python -m tests.train.toy_run WORKDIR DATA [STEP SIGNAL MESH PROCESS]` trains it, as one of several
 processes where the environment says so; one, the last unless named, sends itself the signal after
-that step.
+that step. Where DATA has a base (`write_base`), adapters of it train, over weights in few bits.
 """
 
 import json
@@ -15,6 +15,7 @@ import sys
 
 from PIL import Image
 
+from paligemma_jax.checkpoint import formats
 from paligemma_jax.transfers import common
 from tests import toy
 
@@ -50,6 +51,29 @@ def config(data: pathlib.Path, steps: int = 12, **changes):
   return c
 
 
+def write_base(data: pathlib.Path) -> pathlib.Path:
+  """Writes a model of random weights beside the data; returns its file."""
+  flat = toy.flat_params(model := toy.config(vocab_size=1500, res=28))
+  read = lambda name, layer=None: flat[name] if layer is None else flat[name][layer]
+  assets = {p.name: p.read_bytes() for p in data.glob("token*")}
+  formats.save(data / "pt.npz", read, model, assets)
+  return data / "pt.npz"
+
+
+def adapters_config(
+  data: pathlib.Path, recipe: str = "qlora", steps: int = 4, mesh: str = "single", **changes
+):
+  """The config of a run that trains adapters of the base beside the data."""
+  c = config(data, steps=steps, mesh=mesh, **changes)
+  c.model.update(preset="", res=28, init=str(data / "pt.npz"))
+  c.input.resize = ""
+  c.train.recipe = recipe
+  c.train.lora.update(rank=4, dropout=0.1)
+  c.checkpoint.every = 2
+  c.evals = {"nll": common.evaluate(c.train.data.mine, "perplexity", every=1.0, batch_size=8)}
+  return c
+
+
 def run_as_two(command: list[str], devices: int = 4) -> list[int]:
   """Runs a command as two processes of so many devices each; their exit statuses."""
   with socket.socket() as s:
@@ -80,7 +104,9 @@ def main(workdir, data, last="-1", number="SIGKILL", mesh="fsdp", process="-1"):
     if mine and done >= int(last) >= 0:
       os.kill(os.getpid(), signal.Signals[number])
 
-  loop.train(config(pathlib.Path(data), mesh=mesh), workdir, callbacks=[send])
+  data = pathlib.Path(data)
+  made = adapters_config if (data / "pt.npz").exists() else config
+  loop.train(made(data, mesh=mesh), workdir, callbacks=[send])
 
 
 if __name__ == "__main__":
