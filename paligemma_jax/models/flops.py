@@ -218,7 +218,7 @@ def passes(
   }
 
   def again(p, policy):
-    return _repeats(config, p, policy, trained, kernel, p.name in few_bits)
+    return _repeats(config, p, policy, trained, kernel, few_bits)
 
   def one(p):
     into = next(needed for prefix, needed in reached.items() if p.name.startswith(prefix))
@@ -236,7 +236,7 @@ def _repeats(
   remat: str,
   trained: set[str],
   kernel: bool,
-  in_few_bits: bool,
+  few_bits: Collection[str],
 ) -> int:
   """How often a backward pass through the product computes its result again."""
   if p.name == EMBEDDING:
@@ -248,24 +248,27 @@ def _repeats(
   ):  # it is no product of matrices to the policies about those
     return (2 if p.name.endswith("scores") else 1) + (remat not in ("none", "everything_saveable"))
   in_blocks = p.name.endswith("scores") and p.rows * p.cols > attention.LARGEST
-  return in_blocks + _rematerialises(config, p, remat, trained, in_few_bits)
+  return in_blocks + _rematerialises(config, p, remat, trained, few_bits)
 
 
 _READ_VALUES = ("out/kernel", "attn_vec_einsum/w")  # of attention: their gradients
 
 
-def _rematerialises(config, p: Product, remat: str, trained: set[str], in_few_bits: bool) -> bool:
+def _rematerialises(
+  config, p: Product, remat: str, trained: set[str], few_bits: Collection[str]
+) -> bool:
   weight, _, part = p.name.partition(".lora/")
   if part == "a" and remat == "none":  # `products.of_normed`; B's gradient reads the result
     return not weight.endswith(_READ_VALUES)
   if remat in ("none", "everything_saveable"):
     return False
-  if remat == "dots_saveable" and not in_few_bits:
+  if remat == "dots_saveable" and p.name not in few_bits:
     return False
-  if remat == "dots_with_no_batch_dims_saveable" and not in_few_bits:
+  if remat == "dots_with_no_batch_dims_saveable" and p.name not in few_bits:
     tower, _, name = p.name.rpartition("/")
     out = [f"{tower}/{w}{end}" for w in _READ_VALUES for end in ("", ".lora/a")]
-    return name == "scores" or name == "values" and not trained.isdisjoint(out)
+    is_read = not trained.isdisjoint(out) or not set(out).isdisjoint(few_bits)
+    return name == "scores" or name == "values" and is_read
   # What is only added to the residual stream is not needed again; a norm's input is.
   is_last = part != "a" and weight.endswith(("Dense_1/kernel", "mlp/linear"))
   return not is_last or (p.name.startswith(_LLM) and config.llm.post_norms)

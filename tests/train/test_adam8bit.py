@@ -74,10 +74,10 @@ def test_a_stack_moves_as_its_layers_do_each_with_its_longest_axis_first(name, s
   assert whole.mu[name].dtype == jnp.uint8
 
 
-def placed(leaves, mesh_name):
+def placed(leaves, mesh_name, devices=8):
   """Of a run that trains all of these: (gradients, state of the optimizer), shapes with shardings."""
   layout = meshes.get(mesh_name)
-  mesh, rules = sharding.make_mesh(layout["axes"]), layout["rules"]
+  mesh, rules = sharding.make_mesh(layout["axes"], jax.devices()[:devices]), layout["rules"]
   params = {n: jax.ShapeDtypeStruct(x.shape, jnp.float32) for n, x in leaves.items()}
   start = lambda params: (params, adam8bit.scale_by_adam8bit().init(params))
   params, opt_state = jax.eval_shape(start, sharding.unflatten(params))
@@ -108,14 +108,16 @@ def test_no_device_asks_another_for_what_it_steps():
   assert not re.findall("all-gather|all-reduce|all-to-all|collective-permute", text)
 
 
-@pytest.mark.parametrize("mesh", ["fsdp", "data=2,fsdp=2,tensor=2"])
+@pytest.mark.parametrize("mesh", ["fsdp", "fsdp=2,tensor=2"])
 def test_the_moments_do_not_depend_on_the_devices(mesh, monkeypatch):
   monkeypatch.setattr(sharding, "AUTO_MIN_SIZE", 1)
   monkeypatch.setattr(adam8bit, "SMALLEST", 256)  # even where shards hold no whole blocks
   leaves = tree.plain(toy.config(vocab_size=1496))
   leaves = {name: leaves[name] for name in (tree.TABLE, GATE, OUT, "img/head/kernel")}
   rng = np.random.default_rng(0)
-  grads, state = placed(leaves, mesh)
+  # Half of them: XLA has a thread for each simulated device, and the leaves' all-gathers, which do not
+  # depend on each other, may each hold some of the threads that the others wait for.
+  grads, state = placed(leaves, mesh, devices=4)
   values = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), grads)
 
   def run(update, place):
