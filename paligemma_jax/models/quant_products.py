@@ -42,30 +42,54 @@ _FEW = 64  # rows
 _SMALL, _LARGE = 2**19, 2**22
 
 
-@jax.jit  # traced once for each shape
-def forward(x: Float[Array, "*b in"], parts: dict) -> Float[Array, "*b out"]:
-  """x @ w.T, of the weight w [out, in] that codes and scales stand for.
+@functools.partial(jax.jit, static_argnums=2)  # traced once for each shape
+def forward(
+  x: Float[Array, "*b in"], parts: dict, is_stack: bool = False
+) -> tuple[Float[Array, "*b out"], ...]:
+  """x @ w.T, of each weight w [out, in] that codes and scales stand for.
 
   Args:
-    x: rows; operands and result have its dtype, sums are float32.
-    parts: of one matrix, as `quant.quantise` returns them.
+    x: rows; operands and results have its dtype, sums are float32.
+    parts: of one matrix, as `quant.quantise` returns them, or of several, one behind the other.
+    is_stack: whether there are several.
   """
-  return jax.lax.platform_dependent(x, parts, cpu=_by_blocks, default=_at_once)
+  forms = dict(cpu=_by_blocks, default=_each_at_once)
+  return jax.lax.platform_dependent(x, parts, **_for(is_stack, forms))
 
 
-@jax.jit
-def input_gradient(dy: Float[Array, "*b out"], parts: dict) -> Float[Array, "*b in"]:
-  """dy @ w, the gradient of x.
+@functools.partial(jax.jit, static_argnums=2)
+def input_gradient(
+  dys: tuple[Float[Array, "*b out"], ...], parts: dict, is_stack: bool = False
+) -> Float[Array, "*b in"]:
+  """The sum of dy @ w, the gradient of x.
 
   4 bits are widened to bfloat16 for it, whatever dy is: as bitsandbytes does where a file's state
   names this dtype, which that of every published file does.
 
   Args:
-    dy: gradient of the result of `forward`; operands and result have its dtype, sums are float32.
-    parts: as `forward`.
+    dys: gradients of the results of `forward`; operands and result have their dtype, sums are float32.
+    parts, is_stack: as `forward`.
   """
-  forms = dict(cpu=_gradient_by_blocks, default=_gradient_at_once)
-  return jax.lax.platform_dependent(dy, parts, **forms)
+  forms = dict(cpu=_gradient_by_blocks, default=_gradient_of_each)
+  return jax.lax.platform_dependent(dys, parts, **_for(is_stack, forms))
+
+
+def _for(is_stack, forms):
+  return {where: functools.partial(form, is_stack) for where, form in forms.items()}
+
+
+def _apart(parts):
+  """The arrays of each matrix."""
+  return [{key: x[i] for key, x in parts.items()} for i in range(len(parts["absmax"]))]
+
+
+def _each_at_once(is_stack, x, parts):
+  return tuple(_at_once(x, one) for one in (_apart(parts) if is_stack else [parts]))
+
+
+def _gradient_of_each(is_stack, dys, parts):
+  each = _apart(parts) if is_stack else [parts]
+  return sum(_gradient_at_once(dy, one) for dy, one in zip(dys, each, strict=True))
 
 
 def _now(x, parts):
@@ -122,35 +146,54 @@ def _even_first(parts, shape, dtype):
   return (values * jnp.concatenate([scales, scales], axis=1)).astype(dtype)
 
 
-def _by_blocks(x, parts):
+# On a CPU all matrices of a stack are multiplied together: to take one out of it would copy it.
+
+
+def _stacked(is_stack, parts):
+  """With an axis of matrices in front. (Before `_now`, the compiler would copy the codes for it.)"""
+  return parts if is_stack else {key: x[None] for key, x in parts.items()}
+
+
+def _by_blocks(is_stack, x, parts):
   x, parts = _now(x, parts)
-  rows = x.reshape(-1, x.shape[-1])
+  parts = _stacked(is_stack, parts)
+  rows = x.reshape(-1, into := x.shape[-1])
   if "int8" in parts and len(rows) <= _integer_rows():
-    y = _by_integers(rows, parts["int8"])
+    ys = _by_integers(rows, parts["int8"])
   else:
-    out = _other_size(parts, x.shape[-1])
+    out, count = _other_size(parts, into), len(parts["absmax"])
     size = _SMALL if len(rows) <= _FEW else _LARGE
 
-    def add(y, start, _, n, block):
-      w = _unscaled(block, (n, x.shape[-1]), x.dtype)
-      return jax.lax.dynamic_update_slice(y, _dot(w, rows, 1), (start, 0))
+    def add(ys, start, _, n, block):
+      w = _all_unscaled(block, (n, into), x.dtype)
+      return jax.lax.dynamic_update_slice(ys, _dot(w, rows, 1), (0, start, 0))
 
-    y = _over_blocks(add, jnp.zeros((out, len(rows))), parts, (out, x.shape[-1]), size)
-  return _scaled(y.T, parts).astype(x.dtype).reshape(*x.shape[:-1], -1)
+    # Overwritten, whatever it is; zeros would be there for all layers from the start.
+    start = jnp.broadcast_to(rows[0, 0].astype(jnp.float32), (count, out, len(rows)))
+    ys = _over_blocks(add, start, parts, (out, into), size)
+  return tuple(
+    _scaled(y.T, one).astype(x.dtype).reshape(*x.shape[:-1], -1)
+    for y, one in zip(ys, _apart(parts), strict=True)
+  )
 
 
-def _gradient_by_blocks(dy, parts):
-  dy, parts = _now(dy, parts)
-  rows = _scaled(dy.reshape(-1, dy.shape[-1]), parts)
-  out, into = dy.shape[-1], _other_size(parts, dy.shape[-1])
+def _gradient_by_blocks(is_stack, dys, parts):
+  dys, parts = _now(dys, parts)
+  parts = _stacked(is_stack, parts)
+  out, dtype, lead = dys[0].shape[-1], dys[0].dtype, dys[0].shape[:-1]
+  into = _other_size(parts, out)
+  rows = [_scaled(dy.reshape(-1, out), one) for dy, one in zip(dys, _apart(parts), strict=True)]
+  rows = jnp.stack(rows, 1)
 
   def add(dx, start, old, n, block):
-    w = _unscaled(block, (n, into), _of_gradient(block, dy)).astype(dy.dtype)
-    new = jax.lax.dynamic_slice_in_dim(rows, start, n, 1)
-    return dx + _dot(jnp.where(jnp.arange(n)[None] < old, 0, new), w, 0)
+    w = _all_unscaled(block, (n, into), _of_gradient(block, dys[0])).astype(dtype)
+    new = jax.lax.dynamic_slice_in_dim(rows, start, n, 2)
+    new = jnp.where(jnp.arange(n)[None, None] < old, 0, new)
+    axes = ((1, 2), (0, 1)), ((), ())
+    return dx + jax.lax.dot_general(new, w, axes, preferred_element_type=jnp.float32)
 
   dx = _over_blocks(add, jnp.zeros((len(rows), into)), parts, (out, into), _LARGE)
-  return dx.astype(dy.dtype).reshape(*dy.shape[:-1], -1)
+  return dx.astype(dtype).reshape(*lead, -1)
 
 
 def _over_blocks(add, total, parts, shape, size):
@@ -160,23 +203,23 @@ def _over_blocks(add, total, parts, shape, size):
   blocks: without a loop, the compiler widens the matrices of all layers before the first product.
   """
   kind = _kind(parts)
-  parts = {kind: parts[kind], "absmax": quant.scales(parts)}
+  parts = {kind: parts[kind], "absmax": jax.vmap(quant.scales)(parts)}
   out, into = shape
-  if any(len(part) != out for part in parts.values()):
+  if any(part.shape[1] != out for part in parts.values()):
     return add(total, 0, 0, out, parts)
-  count = min(out, max(2, -(-out * into // size)))
+  count = min(out, max(2, -(-out * into * len(parts[kind]) // size)))
   n = -(-out // count)
 
   def one(i, total):
     start = jnp.minimum(i * n, out - n)  # the last one may repeat outputs of the one before
-    block = {k: jax.lax.dynamic_slice_in_dim(part, start, n) for k, part in parts.items()}
+    block = {k: jax.lax.dynamic_slice_in_dim(part, start, n, 1) for k, part in parts.items()}
     return add(total, start, i * n - start, n, block)
 
   return jax.lax.fori_loop(0, count, one, total)
 
 
 def _by_integers(rows, codes):
-  """rows @ codes.T as integers, float32[out, n], to 1e-7 of the largest value in a row."""
+  """rows @ codes.T of each matrix as integers, float32[m, out, n], to 1e-7 of the largest value in a row."""
   rows = rows.astype(jnp.float32)
   largest = jnp.maximum(jnp.max(jnp.abs(rows), axis=1, keepdims=True), np.finfo(np.float32).tiny)
   rest, pieces = rows / largest * 127, []
@@ -187,9 +230,9 @@ def _by_integers(rows, codes):
   # Codes first, and so that the compiler does not turn it back: in two thirds of the time.
   sums = jax.lax.optimization_barrier(_dot(codes, jnp.concatenate(pieces), 1, jnp.int32))
   total = 0
-  for piece in reversed(jnp.split(sums.astype(jnp.float32), _PIECES, axis=1)):
+  for piece in reversed(jnp.split(sums.astype(jnp.float32), _PIECES, axis=2)):
     total = total / 254 + piece
-  return total * (largest.T / 127)
+  return total * (largest.T[None] / 127)
 
 
 @functools.cache
@@ -216,6 +259,11 @@ def _unscaled(parts, shape, dtype):
   return quant.widen(parts, shape).astype(dtype)
 
 
+def _all_unscaled(parts, shape, dtype):
+  """[m, out, in], as `_unscaled` of every matrix."""
+  return jax.vmap(lambda one: _unscaled(one, shape, dtype))(parts)
+
+
 def _scaled(y, parts):
   """y [*b, out], times the scales of int8 codes."""
   if "int8" not in parts:
@@ -229,6 +277,7 @@ def _kind(parts):
 
 
 def _other_size(parts, size):
-  """`in` of `out`, or `out` of `in`."""
+  """`in` of `out`, or `out` of `in`; `parts` of matrices one behind the other, or of one."""
   kind = _kind(parts)
-  return parts[kind].size * (1 if kind == "int8" else 2) // size
+  number = parts[kind].size // (len(parts[kind]) if parts[kind].ndim == 3 else 1)
+  return number * (1 if kind == "int8" else 2) // size

@@ -132,14 +132,11 @@ def _in_few_bits(is_stack: bool, x: Array, parts: Parts) -> tuple[Array, ...]:
 
   The backward pass widens them again. What it finds kept are the arrays that came in.
   """
-  each = matrices(parts, 2) if is_stack else [parts]
-  return tuple(quant_products.forward(x, one) for one in each)
+  return quant_products.forward(x, parts, is_stack)
 
 
 def _in_few_bits_backward(is_stack, parts, dys):
-  each = matrices(parts, 2) if is_stack else [parts]
-  dxs = [quant_products.input_gradient(dy, one) for dy, one in zip(dys, each, strict=True)]
-  return sum(dxs), None
+  return quant_products.input_gradient(tuple(dys), parts, is_stack), None
 
 
 _in_few_bits.defvjp(
