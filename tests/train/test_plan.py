@@ -1,6 +1,7 @@
 """Plans on simulated CPU devices: what is known from shapes, what the compiler says, what fits."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import math
@@ -302,9 +303,18 @@ def test_a_tpu_slice_is_compiled_for_and_refuses_what_is_too_large():
   assert run.stdout.split("\n")[:2] == ["True False 15.75 True", "False True 15.75 False"]
 
 
-@pytest.mark.slow
-def test_the_plan_is_what_a_process_comes_to_use():
+@functools.cache
+def measured(recipe) -> dict[str, int]:
+  """What a process comes to use for steps of `mid`, and what the plan says of it."""
   argv = [sys.executable, "-m", "tests.train.measured_run", "mid", "8", "3"]
+  argv += ["nothing_saveable", recipe]
   run = subprocess.run(argv, capture_output=True, text=True, check=True)
-  found = json.loads(run.stdout.splitlines()[-1])
+  return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe, share", [("full", 1), ("lora", 0.6), ("qlora", 0.5)])
+def test_the_plan_is_what_a_process_comes_to_use(recipe, share):
+  found = measured(recipe)
   assert found["risen"] == pytest.approx(found["planned"], rel=0.1)
+  assert found["risen"] <= share * measured("full")["risen"]
