@@ -33,7 +33,7 @@ MAY = {
   "cli": "structs errors cache storage exchange models sharding processing data datasets decode metrics"
   " checkpoint vlm evals train bench configs",
   "bench": "structs errors cache models sharding processing data datasets decode metrics checkpoint"
-  " vlm evals train configs",
+  " vlm evals train configs transfers.common",  # whose lora() are the adapters that it measures
   "": "",  # __init__, __main__: the public names and the command line, see below
 }
 # Third-party package -> the only files that may name it.
@@ -46,7 +46,7 @@ FENCES = {
   "tensorflow": (),
   "torch": ("bench/peers.py",),
   "transformers": ("bench/peers.py",),
-  "peft": (),
+  "peft": ("bench/peers.py",),
   "wandb": ("train/wandb.py",),
 }
 # No JAX in any form.
