@@ -152,7 +152,9 @@ def test_a_base_that_moved_is_named_with_the_adapter(base, tmp_path):
   "recipe, options",
   [
     ("lora", {}),
-    pytest.param("qlora", dict(dora=True, rslora=True), marks=pytest.mark.slow),
+    pytest.param(
+      "qlora", dict(dora=True, rslora=True, targets="attention"), marks=pytest.mark.slow
+    ),
   ],
 )
 def test_a_new_adapter_changes_nothing(base, tmp_path, recipe, options):

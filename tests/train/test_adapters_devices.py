@@ -105,8 +105,6 @@ def assert_same(recipe, losses, state):
   "recipe, mesh, devices",
   [
     ("lora", "data", 2),
-    ("lora", "fsdp", 4),
-    ("qlora", "data", 2),
     ("qlora", "fsdp", 4),
     ("qlora", "fsdp_tensor", 4),
     ("qlora in int8", "fsdp_tensor:4", 4),
@@ -128,9 +126,7 @@ def test_losses_do_not_depend_on_the_devices(recipe, mesh, devices):
 @pytest.mark.parametrize(
   "recipe, remat, accumulate",
   [
-    ("qlora", "nothing_saveable", 1),
     ("qlora", "dots_with_no_batch_dims_saveable", 2),
-    ("lora", "dots_saveable", 1),
     ("lora", "none", 2),
   ],
 )
