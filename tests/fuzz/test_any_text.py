@@ -69,13 +69,16 @@ def test_any_json_is_a_mask_or_none(counts, size):
 @fast
 @given(st.sampled_from(config.paths(common.base())), st.text(string.printable, max_size=12))
 def test_any_value_of_a_config_key_is_taken_or_refused(key, text):
-  value_or_refusal(config.override, common.base().lock(), key, text)
+  before, after = common.base().lock(), common.base().lock()
+  value_or_refusal(config.override, after, key, text)
+  assert config.paths(after) == config.paths(before)  # values change, keys do not
 
 
 @fast
 @given(st.text(max_size=20))
 def test_any_argument_of_a_config_is_taken_or_refused(text):
-  value_or_refusal(common.args, text, res=224, name="", final=False, lr=1.0)
+  found = value_or_refusal(common.args, text, res=224, name="", final=False, lr=1.0)
+  assert found is None or [type(found[k]) for k in ("res", "final", "lr")] == [int, bool, float]
 
 
 @fast
@@ -84,7 +87,8 @@ def test_any_argument_of_a_config_is_taken_or_refused(text):
   st.text(":.-0123456789einf"),
 )
 def test_any_sampler_is_known_or_refused(name, rest):
-  value_or_refusal(samplers.parse, name + rest)
+  found = value_or_refusal(samplers.parse, name + rest)
+  assert found is None or found.n >= 1
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "vqa_lower", "relaxed_accuracy", "rsvqa"])

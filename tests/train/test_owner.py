@@ -94,6 +94,9 @@ def test_without_locks_the_owner_writes_again_and_again(tmp_path, monkeypatch):
   with owner.claimed(tmp_path):
     while b"beat" not in (tmp_path / owner.OWNER).read_bytes():
       pass
+    assert (
+      json.loads((tmp_path / owner.OWNER).read_text().splitlines()[0])["process"] == os.getpid()
+    )
 
 
 def test_folders_that_were_made_for_a_run_that_did_not_begin_are_gone(tmp_path):
