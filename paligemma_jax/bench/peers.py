@@ -10,6 +10,8 @@ import transformers
 
 from paligemma_jax.bench import sizes
 from paligemma_jax.checkpoint import formats
+from paligemma_jax.models import variants
+from paligemma_jax.train import adapters
 from paligemma_jax.transfers import common
 
 NAME = f"transformers {transformers.__version__}"
@@ -21,7 +23,7 @@ def train(
   """One step of what `recipe` trains: AdamW in one fused kernel, gradients clipped to norm 1."""
   model, config = _load(folder, _quantised() if recipe == "qlora" else None)
   if recipe != "full":
-    model = _adapted(model)
+    model = adapted(model, config)
   model.train()
   trained = [p for p in model.parameters() if p.requires_grad]
   optimizer = torch.optim.AdamW(trained, lr=sizes.RATE, weight_decay=0.0, fused=True)
@@ -105,14 +107,12 @@ def _quantised():
   )
 
 
-def _adapted(model):
-  """With adapters of the modules that our recipe has, `transfers/common.py`."""
+def adapted(model, config: variants.ModelConfig):
+  """The model of transformers with peft's adapters of the modules that our recipe has, `transfers/common.py`."""
   import peft
 
   o = common.lora()
-  modules = "|".join(
-    (r".*(language_model|vision_tower)\..*\.(\w+_proj|fc1|fc2)", r".*multi_modal_projector\.linear")
-  )
+  modules = list(adapters.layout(o, config).modules)
   made = peft.LoraConfig(r=o.rank, lora_alpha=o.alpha, target_modules=modules)
   return peft.get_peft_model(model, made)
 

@@ -68,6 +68,8 @@ def generate(size: str, say: Say, quant: str | None = None) -> dict[str, Any]:
   Weights in few bits, a form as `vlm.load` takes it, are compared with "ours float" as well.
   """
   config = sizes.SIZES[size]
+  if quant is not None:
+    tree.parse_quant(quant, config)  # a mistake is told before anything is made
   _need(2 * sizes.num_bytes(config), f"bench generate --size {size}")
   report = _report("generate", size)
   also = {} if quant is None else {"ours float": None}

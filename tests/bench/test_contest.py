@@ -5,6 +5,8 @@ import math
 import pytest
 
 from paligemma_jax.bench import contest, sizes, tasks
+from paligemma_jax.train import adapters
+from paligemma_jax.transfers import common
 
 
 def test_a_contender_that_cannot_says_why():
@@ -54,6 +56,16 @@ def test_figures_of_a_case():
 def test_the_time_of_a_token_leaves_out_the_first():
   taken = {"1": [2.0, 3.0], "32": [33.0, 65.0]}
   assert tasks._each(taken, 32) == [1.0, 2.0]
+
+
+@pytest.mark.parity
+def test_the_peer_adapts_the_same_modules(tmp_path):
+  from paligemma_jax.bench import peers
+
+  sizes.write(sizes.TINY, tmp_path / "hub")
+  model = peers.adapted(*peers._load(str(tmp_path / "hub")))
+  trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+  assert trained == adapters.layout(common.lora(), sizes.TINY).trained(sizes.TINY)
 
 
 @pytest.mark.parity

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from paligemma_jax.bench import data
 from paligemma_jax.cli import main
 
@@ -7,6 +9,19 @@ from paligemma_jax.cli import main
 def test_pictures_have_no_size(capsys):
   assert main.main(["bench", "data", "--size", "mid"]) == 2
   assert "leave --size out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "argv, message",
+  [
+    (["generate", "--recipe", "lora"], "trains nothing: leave --recipe out"),
+    (["train", "--quant", "int8"], "has floats alone: leave --quant out"),
+    (["generate", "--quant", "int2"], 'quant "int2" is unknown'),
+  ],
+)
+def test_a_mistake_is_told_before_anything_is_made(argv, message, capsys):
+  assert main.main(["bench", *argv]) == 2
+  assert message in capsys.readouterr().err
 
 
 def test_a_model_too_large_for_the_memory_is_told_before_it_is_made(capsys, monkeypatch):
